@@ -1,0 +1,1 @@
+"""The inner loops: products with the rows of one block. Plain NumPy, one BLAS thread."""

@@ -1,0 +1,75 @@
+"""Products of a run of rows with vectors, dense and CSR alike. All Local.
+
+Every product is taken over a block's own rows, whose number follows from data and spec: the same
+shapes reach BLAS whatever the number of ranks, so the same bits come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from hpcml.data import Block, Matrix
+
+__all__ = ["Piece", "gram", "pieces", "raw_prediction", "squares"]
+
+Vector = NDArray[np.float64]
+
+
+class Piece(NamedTuple):
+    """The rows of one block, and the place of its shard in the run."""
+
+    X: Matrix
+    rows: slice
+    shard: int
+
+
+def pieces(block: Block) -> Iterator[Piece]:
+    """Yield the non-empty blocks of a run of shards in order."""
+    shards = np.searchsorted(block.shards, block.pieces[:-1], side="right") - 1
+    for start, stop, shard in zip(block.pieces[:-1].tolist(), block.pieces[1:].tolist(), shards.tolist(), strict=True):
+        if stop > start:
+            yield Piece(_rows(block.X, start, stop), slice(start, stop), shard)
+
+
+def _rows(X: Matrix, start: int, stop: int) -> Matrix:
+    """Return rows as a view; SciPy's own slicing of CSR copies and checks."""
+    if not sparse.issparse(X):
+        return X[start:stop]
+    first, last = X.indptr[start], X.indptr[stop]
+    view = sparse.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
+    view.data, view.indices = X.data[first:last], X.indices[first:last]
+    view.indptr = X.indptr[start : stop + 1] - first
+    return view
+
+
+def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
+    """Return ``X @ coef + intercept``, (rows,)."""
+    z = np.full(block.n_rows, intercept)
+    for piece in pieces(block):
+        z[piece.rows] += piece.X @ coef
+    return z
+
+
+def gram(X: Matrix, weight: Vector) -> NDArray[np.float64]:
+    """Return ``X.T @ diag(weight) @ X``, (n_features, n_features), for weight >= 0."""
+    root = np.sqrt(weight)
+    if not sparse.issparse(X):
+        scaled = X * root[:, None]
+        return scaled.T @ scaled
+    scaled = X.astype(np.float64)
+    scaled.data = scaled.data * np.repeat(root, np.diff(X.indptr))
+    return (scaled.T @ scaled).toarray()
+
+
+def squares(X: Matrix, weight: Vector, center: Vector) -> Vector:
+    """Return ``sum_i weight_i (x_i - center)^2``, (n_features,)."""
+    if not sparse.issparse(X):
+        return weight @ np.square(X - center)
+    moved = X.astype(np.float64)
+    moved.data = moved.data * (moved.data - 2 * center[moved.indices])
+    return moved.T @ weight + weight.sum() * np.square(center)

@@ -1,0 +1,73 @@
+"""Limited-memory BFGS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcml.algorithms.line_search import search
+from hpcml.algorithms.objective import Objective, Point, Vector
+
+__all__ = ["LBFGS"]
+
+
+class _State(NamedTuple):
+    point: Point
+    moves: NDArray[np.float64]
+    changes: NDArray[np.float64]
+    stuck: bool
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Quasi-Newton steps from the last `memory` moves s and changes y of the gradient.
+
+    One message an iteration where the full step is accepted; the history is replicated.
+
+    References
+    ----------
+    Nocedal and Wright, "Numerical Optimization" (2006), algorithms 7.4 and 7.5.
+    """
+
+    memory: int = 10
+    name: str = "lbfgs"
+
+    def init(self, objective: Objective, w: Vector) -> _State:
+        """Return the state at w. Collective, two messages."""
+        point = objective.evaluate(w)
+        empty = np.zeros((0, w.size))
+        return _State(point, empty, empty, not point.gradient.any())
+
+    def step(self, objective: Objective, state: _State) -> _State:
+        """Return the next state; a history that misleads is dropped once. Collective."""
+        point = state.point
+        direction = -_inverse_product(state, point.gradient)
+        guess = 1.0 if len(state.moves) else 1.0 / float(np.linalg.norm(point.gradient))
+        new, t = search(objective, point, direction, guess)
+        if t == 0.0:
+            empty = state.moves[:0]
+            return state._replace(moves=empty, changes=empty, stuck=not len(state.moves))
+        s, y = new.w - point.w, new.gradient - point.gradient
+        if not float(s @ y) > 1e-14 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+            return state._replace(point=new)
+        moves = np.concatenate([state.moves, s[None]])[-self.memory :]
+        return _State(new, moves, np.concatenate([state.changes, y[None]])[-self.memory :], False)
+
+
+def _inverse_product(state: _State, gradient: Vector) -> Vector:
+    """Return H g for the inverse Hessian H that the history stands for (the two-loop recursion)."""
+    q = gradient.copy()
+    pairs = [(s, y, 1.0 / float(s @ y)) for s, y in zip(state.moves, state.changes, strict=True)]
+    weights = []
+    for s, y, rho in reversed(pairs):
+        weights.append(rho * float(s @ q))
+        q = q - weights[-1] * y
+    if pairs:
+        s, y, rho = pairs[-1]
+        q = q / (rho * float(y @ y))
+    for (s, y, rho), weight in zip(pairs, reversed(weights), strict=True):
+        q = q + (weight - rho * float(y @ q)) * s
+    return q

@@ -1,0 +1,70 @@
+"""Accept a trial step, or find a better one from cached margins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcml.algorithms.objective import Objective, Point, Vector
+
+__all__ = ["search"]
+
+_SUFFICIENT = 1e-4
+_ROUNDING = 1e-10
+_GRID = 2.0 ** np.arange(6, -26, -2)
+
+
+def _accepts(start: Point, reference: float, slope: float, step: float, trial: Point, direction: Vector) -> bool:
+    """Armijo's rule, or where rounding hides the decrease Hager and Zhang's rule on slopes."""
+    if not trial.is_finite:
+        return False
+    if trial.value <= reference + _SUFFICIENT * step * slope:
+        return True
+    flat = trial.value <= reference + _ROUNDING * abs(reference)
+    return flat and float(trial.gradient @ direction) <= (2 * _SUFFICIENT - 1) * slope
+
+
+def search(
+    objective: Objective,
+    start: Point,
+    direction: Vector,
+    guess: float,
+    *,
+    reference: float | None = None,
+    hessian: bool = False,
+) -> tuple[Point, float]:
+    """Return the next point on ``w + t direction`` and its step t; t = 0 where none is better.
+
+    Collective: one pass and one message where the guess is good. Otherwise one more pass gives the margins,
+    16 steps are tried on those without a pass, and the best is evaluated: three messages more.
+
+    ``F(w + t p) <= reference + 1e-4 t p . g`` is asked for (Nocedal and Wright, "Numerical Optimization", 2006,
+    section 3.1), or near the minimum, where the difference is rounding, the slope condition of Hager and
+    Zhang 2005, doi:10.1137/030601880, equation 4.1.
+
+    Parameters
+    ----------
+    start : Point
+    direction : (n_parameters,) array
+        With ``direction . gradient < 0``.
+    guess : float
+        Step to try first.
+    reference : float, optional
+        Value to improve on; that of `start` by default.
+    hessian : bool
+        Evaluate the Hessian too.
+    """
+    slope = float(start.gradient @ direction)
+    reference = start.value if reference is None else reference
+    if not slope < 0:
+        return start, 0.0
+    trial = objective.evaluate(start.w + guess * direction, hessian=hessian, window=start.window)
+    if _accepts(start, reference, slope, guess, trial, direction):
+        return trial, guess
+    steps = guess * _GRID
+    values = objective.line(start.w, direction).values(steps)
+    good = np.isfinite(values) & (values <= reference + _SUFFICIENT * steps * slope)
+    if not good.any():
+        return start, 0.0
+    best = float(steps[np.argmin(np.where(good, values, np.inf))])
+    trial = objective.evaluate(start.w + best * direction, hessian=hessian, window=start.window)
+    return (trial, best) if trial.is_finite else (start, 0.0)

@@ -1,0 +1,132 @@
+"""From a data set and a model's settings to an objective, and from its answer to coefficients."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcml.algorithms.losses import Logistic, Loss, Squared
+from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.penalties import L2
+from hpcml.algorithms.reduction import Ballot
+from hpcml.algorithms.scaling import Scaling, fit_scaling
+from hpcml.algorithms.survey import Survey
+from hpcml.data import Dataset
+from hpcml.errors import DataError
+
+__all__ = ["LinearModel", "ModelSettings", "make_loss", "make_model", "make_objective"]
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What decides a linear model, apart from the data.
+
+    Parameters
+    ----------
+    kind : {"logistic_regression", "linear_regression"}
+    alpha : float or None
+        l2 strength on the mean loss; 0 for none.
+    C : float or None
+        In its place, ``alpha = 1 / (C sum s)``, scikit-learn's scaling.
+    fit_intercept : bool
+    with_mean, with_std : bool
+        Standardise the features: the penalty then acts on the weights of the standardised ones.
+    """
+
+    kind: str
+    alpha: float | None = None
+    C: float | None = None
+    fit_intercept: bool = True
+    with_mean: bool = False
+    with_std: bool = False
+
+    def strength(self, total_weight: float) -> float:
+        """Return alpha. Local."""
+        return 1.0 / (self.C * total_weight) if self.C is not None else self.alpha or 0.0
+
+
+class LinearModel(NamedTuple):
+    """A fitted linear model, on the original features.
+
+    Attributes
+    ----------
+    kind : {"logistic_regression", "linear_regression"}
+    coef : (n_features,) array
+    intercept : float
+    classes : (n_classes,) array
+        Labels in order, for a classifier.
+    mean, scale : (n_features,) array
+        Of the standardisation that was asked for; zeros and ones otherwise.
+    """
+
+    kind: str
+    coef: Vector
+    intercept: float
+    classes: Vector
+    mean: Vector
+    scale: Vector
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the bits of coefficients, intercept, classes and scaling. Local."""
+        hasher = hashlib.sha256(self.kind.encode())
+        for part in (self.coef, np.array([self.intercept]), self.classes, self.mean, self.scale):
+            hasher.update(np.array([part.size], "<i8").tobytes() + part.astype("<f8").tobytes())
+        return hasher.hexdigest()
+
+
+def make_loss(kind: str, classes: Sequence[float] | Vector) -> Loss:
+    """Return the loss of a model. Local.
+
+    Raises
+    ------
+    DataError
+        A classifier without exactly two classes.
+    """
+    if kind == "linear_regression":
+        return Squared()
+    if len(classes) < 2:
+        only = f": all are {classes[0]:g}" if len(classes) else ""
+        raise DataError(f"logistic regression needs labels of two classes{only}")
+    if len(classes) > 2:
+        shown = ", ".join(f"{label:g}" for label in classes[:5])
+        raise DataError(f"logistic regression takes two classes in this version, not {len(classes)} ({shown}, ...)")
+    return Logistic(positive=float(classes[1]))
+
+
+def make_objective(
+    data: Dataset, settings: ModelSettings, found: Survey, ballot: Ballot | None = None
+) -> tuple[Objective, Scaling]:
+    """Return the objective, and the standardisation that the user asked for.
+
+    Collective: two passes, four messages. Solvers work on features of their own scales, whatever was asked for:
+    ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the strength alpha_j on the original coefficient
+    and the largest curvature c of the loss. Weights v of those features with strengths ``alpha_j / t_j^2`` give the
+    user's own objective, with a Hessian whose diagonal is near c: well conditioned where only the scales were bad.
+    """
+    loss = make_loss(settings.kind, found.classes)
+    full = fit_scaling(data, True, True)
+    d = data.n_features
+    asked = Scaling(
+        full.mean if settings.with_mean else np.zeros(d), full.scale if settings.with_std else np.ones(d)
+    )
+    strength = settings.strength(found.total_weight) * np.square(asked.scale)
+    scale = np.sqrt(np.square(full.scale) + strength / loss.max_curvature)
+    # Without an intercept nothing can make up for a shift of the features.
+    scaling = Scaling(full.mean if settings.fit_intercept else asked.mean, scale)
+    penalty = L2(strength / np.square(scale))
+    objective = Objective(data, loss, penalty, scaling, found.total_weight, settings.fit_intercept, ballot or Ballot())
+    return objective, asked
+
+
+def make_model(objective: Objective, w: Vector, kind: str, classes: Vector, asked: Scaling) -> LinearModel:
+    """Return the model on the original features. Local."""
+    coef, intercept = objective.to_raw(w)
+    return LinearModel(kind, coef, intercept, classes, asked.mean, asked.scale)

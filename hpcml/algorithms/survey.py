@@ -1,0 +1,138 @@
+"""The first look at the data: is it fit to learn from, and which data is it?"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from hpcml.collectives import agreed
+from hpcml.data import Block, Dataset
+from hpcml.errors import DataError
+
+__all__ = ["Names", "Survey", "survey"]
+
+_MAX_CLASSES = 1000
+_WORDS = 4
+
+
+class Names(NamedTuple):
+    """What X, y and weight are called in errors: file and dataset, say."""
+
+    X: str = "X"
+    y: str = "y"
+    weight: str = "weight"
+
+
+class Survey(NamedTuple):
+    """What the first pass found, the same on every rank.
+
+    Attributes
+    ----------
+    n_rows : int
+    total_weight : float
+    classes : (n_classes,) array
+        Distinct labels in order; empty unless they were asked for.
+    digest : str
+        Identifies the rows, labels and weights by content and place, 64 hexadecimal digits.
+    """
+
+    n_rows: int
+    total_weight: float
+    classes: NDArray[np.float64]
+    digest: str
+
+
+def survey(data: Dataset, *, classes: bool, names: Names = Names()) -> Survey:
+    """Check that X, y and weight are finite and the weights usable; collect labels and a digest.
+
+    Collective: one pass, seven small messages.
+
+    Raises
+    ------
+    DataError
+        NaN or Inf, a negative weight, weights that are all zero, no rows, or more than 1,000 classes; it names the
+        first row of the lowest rank that has one.
+    """
+    found: set[float] = set()
+    digest = np.zeros(_WORDS, np.int64)
+    weights: list[NDArray[np.float64]] = []
+    n_rows = 0
+    with agreed(data.comm):
+        for block in data.blocks():
+            _check_block(block, names)
+            n_rows += block.n_rows
+            weights.append(block.shard_sums(np.ones(block.n_rows) if block.weight is None else block.weight))
+            digest += _block_digest(block)
+            if classes and block.y is not None:
+                found |= set(np.unique(block.y).tolist())
+                if len(found) > _MAX_CLASSES:
+                    raise DataError(f"{names.y} has more than {_MAX_CLASSES} distinct values: not a class label")
+    labels = sorted(set().union(*data.comm.allgather(sorted(found))))
+    counts, digest = data.comm.allreduce(np.array([n_rows]), digest)
+    total = _total(data, weights)
+    if counts[0] == 0:
+        raise DataError("there are no rows to learn from")
+    if total <= 0:
+        raise DataError(f"{names.weight}: the weights are all zero")
+    return Survey(int(counts[0]), total, np.array(labels), digest.view(np.uint64).tobytes().hex())
+
+
+def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:
+    from hpcml.collectives import reproducible_sum
+
+    return float(reproducible_sum(data.comm, np.concatenate([np.zeros(0), *weights])[:, None])[0])
+
+
+def _check_block(block: Block, names: Names) -> None:
+    values = block.X.data if sparse.issparse(block.X) else block.X
+    # A sum is NaN or Inf whenever an element is, and is far cheaper than a mask; it may also overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(values.sum())
+    if suspicious:
+        _refuse_nonfinite(block, names.X)
+    for name, column in ((names.y, block.y), (names.weight, block.weight)):
+        if column is not None and not np.isfinite(column).all():
+            row = int(np.argmin(np.isfinite(column)))
+            raise DataError(f"{name}: row {block.index[row]} is {column[row]}")
+    if block.weight is not None and (block.weight < 0).any():
+        row = int(np.argmax(block.weight < 0))
+        raise DataError(f"{names.weight}: row {block.index[row]} is negative ({block.weight[row]:g})")
+
+
+def _refuse_nonfinite(block: Block, name: str) -> None:
+    X = block.X
+    values = X.data if sparse.issparse(X) else X.ravel()
+    bad = np.flatnonzero(~np.isfinite(values))
+    if not bad.size:
+        return
+    first = int(bad[0])
+    if sparse.issparse(X):
+        row, column = int(np.searchsorted(X.indptr, first, side="right")) - 1, int(X.indices[first])
+    else:
+        row, column = divmod(first, X.shape[1])
+    raise DataError(f"{name}: row {block.index[row]}, column {column} is {values[first]}")
+
+
+def _block_digest(block: Block) -> NDArray[np.int64]:
+    """Return the sum over shards of a 256-bit digest, word by word modulo 2^64: any split adds to the same."""
+    total = np.zeros(_WORDS, np.int64)
+    for start, stop in zip(block.shards[:-1], block.shards[1:], strict=True):
+        hasher = hashlib.sha256()
+        for part in _parts(block, int(start), int(stop)):
+            hasher.update(np.ascontiguousarray(part).data)
+        total += np.frombuffer(hasher.digest(), np.int64)
+    return total
+
+
+def _parts(block: Block, start: int, stop: int) -> list[NDArray[Any]]:
+    rows = slice(start, stop)
+    labels = [column[rows] for column in (block.y, block.weight) if column is not None]
+    if not sparse.issparse(block.X):
+        return [block.index[rows], block.X[rows], *labels]
+    entries = slice(block.X.indptr[start], block.X.indptr[stop])
+    counts = np.diff(block.X.indptr[start : stop + 1]).astype(np.int64)
+    return [block.index[rows], counts, block.X.indices[entries].astype(np.int64), block.X.data[entries], *labels]

@@ -1,0 +1,89 @@
+"""The handful of verbs that cross ranks, and the communicator of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Communicator", "Op", "SerialCommunicator"]
+
+Array: TypeAlias = NDArray[Any]
+Op = Literal["sum", "max", "min"]
+
+
+class Communicator(Protocol):
+    """Ranks that work together.
+
+    Every verb is Collective: all ranks call it, in the same order. Arrays of a reduction have
+    one dtype (int64 or float64) and the same shapes on every rank; results are new arrays.
+    """
+
+    @property
+    def rank(self) -> int:
+        """This process's number, 0 <= rank < size. Local."""
+
+    @property
+    def size(self) -> int:
+        """The number of ranks. Local."""
+
+    def allreduce(self, *arrays: Array, op: Op = "sum") -> list[Array]:
+        """Return the elementwise sum, maximum or minimum over ranks. Collective, one message."""
+
+    def bcast(self, value: Any, root: int = 0) -> Any:
+        """Return root's `value`, anything that JSON can say. Collective, two small messages."""
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks in rank order, JSON again. Collective, two small messages."""
+
+    def alltoall(self, buffers: Sequence[Array]) -> list[Array]:
+        """Send `buffers[r]`, a 1-D uint8 array, to rank r; return what came from each rank.
+
+        Collective, two messages.
+        """
+
+    def split(self, color: int) -> Communicator:
+        """Return the communicator of the ranks that gave the same `color`. Collective."""
+
+    def node(self) -> Communicator:
+        """Return the communicator of the ranks that share this node's memory. Collective."""
+
+    def abort(self, code: int) -> None:
+        """End all ranks at once. Local."""
+
+
+class SerialCommunicator:
+    """One rank without MPI: each verb returns what it was given."""
+
+    rank = 0
+    size = 1
+
+    def allreduce(self, *arrays: Array, op: Op = "sum") -> list[Array]:
+        """Return copies of `arrays`. Local."""
+        return [np.array(array) for array in arrays]
+
+    def bcast(self, value: Any, root: int = 0) -> Any:
+        """Return `value`. Local."""
+        return value
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return `[value]`. Local."""
+        return [value]
+
+    def alltoall(self, buffers: Sequence[Array]) -> list[Array]:
+        """Return `buffers`. Local."""
+        return list(buffers)
+
+    def split(self, color: int) -> Communicator:
+        """Return this communicator. Local."""
+        return self
+
+    def node(self) -> Communicator:
+        """Return this communicator. Local."""
+        return self
+
+    def abort(self, code: int) -> None:
+        """End this process. Local."""
+        raise SystemExit(code)

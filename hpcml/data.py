@@ -1,0 +1,429 @@
+"""Rows, blocks, shards and who owns them: the data that algorithms see.
+
+A *block* is the rows that a kernel works on at a time, a *shard* the rows whose sum is one term of a
+reproducible reduction. Both follow from the data and the spec alone; a rank owns a contiguous run of
+whole shards, maybe none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from hpcml.collectives import Communicator, agreed
+from hpcml.errors import DataError
+
+__all__ = [
+    "ArrayDataset",
+    "Block",
+    "Dataset",
+    "Matrix",
+    "RowPartition",
+    "RowSelection",
+    "Source",
+    "make_block",
+    "make_partition",
+]
+
+Matrix: TypeAlias = "NDArray[Any] | sparse.csr_array"
+
+_BLOCK_BYTES = 512 << 10
+_SHARD_BYTES = 64 << 20
+_SHARDS = 1024
+
+
+@dataclass(frozen=True)
+class RowPartition:
+    """Cut rows into shards and blocks, and hand shards out to ranks: pure arithmetic.
+
+    Parameters
+    ----------
+    n_samples : int
+    shard_rows : int
+        Rows of a shard; the last one may be shorter.
+    block_rows : int
+        Rows of a block, counted from the start of its shard.
+    borders : tuple of int
+        Rank r owns the shards ``borders[r] <= s < borders[r + 1]``.
+    """
+
+    n_samples: int
+    shard_rows: int
+    block_rows: int
+    borders: tuple[int, ...]
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards over all ranks."""
+        return -(-self.n_samples // self.shard_rows)
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return len(self.borders) - 1
+
+    def shards_of(self, rank: int) -> range:
+        """Return the shards that `rank` owns."""
+        return range(self.borders[rank], self.borders[rank + 1])
+
+    def rows_of(self, shards: range) -> tuple[int, int]:
+        """Return the first row of a run of shards and the row after its last."""
+        start, stop = shards.start * self.shard_rows, shards.stop * self.shard_rows
+        return min(start, self.n_samples), min(stop, self.n_samples)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What decides a partition: the shape of the stored rows, nothing of the machine.
+
+    Parameters
+    ----------
+    n_samples, n_features : int
+    row_bytes : float
+        Mean bytes of a row of X.
+    chunk_rows : int
+        Rows of a stored HDF5 chunk, 1 where rows are contiguous.
+    """
+
+    n_samples: int
+    n_features: int
+    row_bytes: float
+    chunk_rows: int = 1
+
+
+def make_partition(
+    source: Source, size: int, *, shard_bytes: int | None = None, block_rows: int | None = None
+) -> RowPartition:
+    """Return the partition of `source` over `size` ranks, shards dealt out evenly. Local.
+
+    A block has the power of two of rows, 64 to 4096, with at most 512 KiB; a shard has a 1024th of
+    the bytes, at least one block and at most 64 MiB, in whole blocks and whole stored chunks.
+    """
+    row_bytes = max(source.row_bytes, 1.0)
+    fitting = int(max(_BLOCK_BYTES / row_bytes, 1.0)).bit_length() - 1
+    block = block_rows or min(max(1 << fitting, 64), 4096)
+    wanted = shard_bytes or min(source.n_samples * row_bytes / _SHARDS, _SHARD_BYTES)
+    # Chunks need not be a multiple of blocks: the grid of blocks starts anew in each shard.
+    unit = source.chunk_rows if source.chunk_rows > block else block
+    rows = max(1, round(wanted / row_bytes / unit)) * unit
+    if source.chunk_rows > 1:
+        rows = -(-rows // source.chunk_rows) * source.chunk_rows
+    n_shards = -(-source.n_samples // rows)
+    return RowPartition(source.n_samples, rows, block, tuple(n_shards * r // size for r in range(size + 1)))
+
+
+@dataclass(frozen=True)
+class RowSelection:
+    """Which rows take part: a range, a hashed sample, and one side of a hashed split.
+
+    Membership is a function of the seed and the row's number in the source, so it is the same for any
+    number of ranks. Two hashes, one for the sample and one for the split, are independent.
+
+    Parameters
+    ----------
+    seed : int
+    start, stop : int, int or None
+        Range of source rows.
+    fraction : float
+        Share of the rows that the sample keeps.
+    test : float
+        Share of the kept rows that is the test part.
+    part : {"all", "train", "test"}
+    """
+
+    seed: int = 0
+    start: int = 0
+    stop: int | None = None
+    fraction: float = 1.0
+    test: float = 0.0
+    part: str = "all"
+
+    def keeps(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the source rows take part. Local."""
+        mask = rows >= self.start
+        if self.stop is not None:
+            mask &= rows < self.stop
+        if self.fraction < 1.0:
+            mask &= _uniform(self.seed, 1, rows) < self.fraction
+        if self.part == "all":
+            return mask
+        is_test = _uniform(self.seed, 2, rows) < self.test
+        return mask & (is_test if self.part == "test" else ~is_test)
+
+
+def _uniform(seed: int, stream: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return numbers in [0, 1) keyed by (seed, stream, row): SplitMix64, doi:10.1145/2660193.2660195."""
+    with np.errstate(over="ignore"):
+        key = _mixed(np.uint64(seed % 2**64) + np.uint64(stream) * np.uint64(0x9E3779B97F4A7C15))
+        bits = _mixed(key ^ _mixed(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def _mixed(z: Any) -> Any:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Block:
+    """The selected rows of a run of whole shards, as a kernel takes them.
+
+    Parameters
+    ----------
+    X : (rows, n_features) array or csr_array
+    y, weight : (rows,) array or None
+        None for a data set without labels, and for weights that are all one.
+    index : (rows,) array of int64
+        Row numbers in the source.
+    shards : (n_shards + 1,) array of int64
+        Rows ``shards[i]:shards[i + 1]`` belong to the i-th shard of the run.
+    pieces : (n_blocks + 1,) array of int64
+        Borders of the blocks: every border of a shard is one.
+    """
+
+    X: Matrix
+    y: NDArray[np.float64] | None
+    weight: NDArray[np.float64] | None
+    index: NDArray[np.int64]
+    shards: NDArray[np.int64]
+    pieces: NDArray[np.int64]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.index.size)
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards, empty ones included."""
+        return self.shards.size - 1
+
+    def shard_sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum over each shard's rows, added in order; `values` is (rows,) or (rows, n). Local."""
+        zero = np.zeros((1, *values.shape[1:]))
+        # An empty shard's start may be the end of the array: one row of zeros makes it legal.
+        sums = np.add.reduceat(np.concatenate([values, zero]), self.shards[:-1], axis=0)
+        empty = self.shards[:-1] == self.shards[1:]
+        sums[empty] = 0.0
+        return sums
+
+
+def make_block(
+    X: Matrix,
+    y: NDArray[Any] | None,
+    weight: NDArray[Any] | None,
+    shards: range,
+    partition: RowPartition,
+    selection: RowSelection | None = None,
+) -> Block:
+    """Return the block of all stored rows of a run of shards, selected and compacted. Local."""
+    start, stop = partition.rows_of(shards)
+    index = np.arange(start, stop)
+    shard_starts = np.clip(np.arange(shards.start, shards.stop + 1) * partition.shard_rows, start, stop)
+    piece_starts = np.unique(
+        np.concatenate([shard_starts, *(_pieces(partition, s, stop) for s in shards)])
+    )
+    if selection is not None:
+        keep = selection.keeps(index)
+        before = np.concatenate([[0], np.cumsum(keep)])
+        shard_rows, piece_rows = before[shard_starts - start], before[piece_starts - start]
+        X, index = X[keep], index[keep]
+        y = None if y is None else y[keep]
+        weight = None if weight is None else weight[keep]
+    else:
+        shard_rows, piece_rows = shard_starts - start, piece_starts - start
+    labels = None if y is None else np.ascontiguousarray(y, np.float64)
+    weights = None if weight is None else np.ascontiguousarray(weight, np.float64)
+    return Block(X, labels, weights, index, shard_rows, piece_rows)
+
+
+def _pieces(partition: RowPartition, shard: int, stop: int) -> NDArray[np.int64]:
+    first = shard * partition.shard_rows
+    return np.arange(first, min(first + partition.shard_rows, stop), partition.block_rows)
+
+
+class Dataset(Protocol):
+    """Rows that algorithms can pass over, shard by shard.
+
+    Everything but the communicator's verbs is Local.
+    """
+
+    @property
+    def comm(self) -> Communicator:
+        """The ranks that share the rows."""
+
+    @property
+    def n_samples(self) -> int:
+        """Number of selected rows over all ranks."""
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of X."""
+
+    @property
+    def partition(self) -> RowPartition:
+        """The cut of the source rows into shards."""
+
+    def blocks(self, shard: int | None = None) -> Iterator[Block]:
+        """Yield this rank's rows in order as runs of whole shards, or one owned shard."""
+
+
+class ArrayDataset:
+    """Rows in memory; with a communicator, each rank's own rows in rank order.
+
+    Collective: a few small messages, and one exchange in which the rows of a shard that a rank border
+    cuts move to the rank that has the shard's first row. The bits of a result then do not depend on how
+    the rows were split.
+
+    Parameters
+    ----------
+    X : (my rows, n_features) array or csr_array
+    y, weight : (my rows,) array, optional
+    comm : Communicator
+    partition : RowPartition, optional
+        Of another size's making; by default it follows from the shape.
+
+    Raises
+    ------
+    DataError
+        Lengths differ, ranks differ in columns, dtype or kind, or there are no rows.
+    """
+
+    def __init__(
+        self,
+        X: Matrix,
+        y: NDArray[Any] | None = None,
+        weight: NDArray[Any] | None = None,
+        *,
+        comm: Communicator,
+    ) -> None:
+        with agreed(comm):
+            _check_lengths(X, y, weight)
+        shapes = comm.allgather([*X.shape, _n_bytes(X), str(X.dtype), sparse.issparse(X), y is None, weight is None])
+        rows = [shape[0] for shape in shapes]
+        _check_alike(shapes)
+        n = sum(rows)
+        source = Source(n, int(X.shape[1]), sum(shape[2] for shape in shapes) / n)
+        self.comm = comm
+        self.n_samples = n
+        self.n_features = source.n_features
+        starts = np.concatenate([[0], np.cumsum(rows)])
+        self.partition = _owned_by_first_row(make_partition(source, comm.size), starts)
+        X, y, weight = _with_whole_shards(comm, self.partition, starts, X, y, weight)
+        shards = self.partition.shards_of(comm.rank)
+        self._block = make_block(X, y, weight, shards, self.partition)
+
+    def blocks(self, shard: int | None = None) -> Iterator[Block]:
+        """Yield all my rows as one block, or those of one shard of mine. Local."""
+        if shard is None:
+            yield self._block
+        else:
+            yield part_of(self._block, shard - self.partition.shards_of(self.comm.rank).start)
+
+
+def part_of(block: Block, i: int) -> Block:
+    """Return the i-th shard of a block. Local."""
+    start, stop = block.shards[i : i + 2]
+    inside = (block.pieces >= start) & (block.pieces <= stop)
+    return Block(
+        block.X[start:stop],
+        None if block.y is None else block.y[start:stop],
+        None if block.weight is None else block.weight[start:stop],
+        block.index[start:stop],
+        np.array([0, stop - start]),
+        block.pieces[inside] - start,
+    )
+
+
+def _check_lengths(X: Matrix, y: NDArray[Any] | None, weight: NDArray[Any] | None) -> None:
+    for name, array in (("y", y), ("weight", weight)):
+        if array is not None and array.shape[0] != X.shape[0]:
+            raise DataError(f"X has {X.shape[0]} rows and {name} has {array.shape[0]}")
+
+
+def _n_bytes(X: Matrix) -> int:
+    if sparse.issparse(X):
+        return int(X.data.nbytes + X.indices.nbytes)
+    return int(X.nbytes)
+
+
+def _check_alike(shapes: list[list[Any]]) -> None:
+    if sum(shape[0] for shape in shapes) == 0:
+        raise DataError("there are no rows")
+    for what, i in (("columns", 1), ("dtype of X", 3), ("kind of X (dense or CSR)", 4), ("y", 5), ("weight", 6)):
+        if len({shape[i] for shape in shapes}) > 1:
+            raise DataError(f"ranks differ in {what}: {[shape[i] for shape in shapes]}")
+
+
+def _owned_by_first_row(partition: RowPartition, starts: NDArray[np.int64]) -> RowPartition:
+    """Give each shard to the rank that has its first row."""
+    borders = np.minimum(-(-starts // partition.shard_rows), partition.n_shards)
+    borders[-1] = partition.n_shards
+    return replace(partition, borders=tuple(int(border) for border in borders))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One rank's rows in, and the rows of its shards out."""
+
+    comm: Communicator
+    starts: NDArray[np.int64]
+    wanted: NDArray[np.int64]
+
+    @cached_property
+    def bounds(self) -> NDArray[np.int64]:
+        """Where this rank's rows are cut for their receivers."""
+        mine = self.starts[self.comm.rank : self.comm.rank + 2]
+        return np.clip(self.wanted, *mine) - mine[0]
+
+    def rows(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return `values` of the rows of my shards. Collective, two messages."""
+        parts = [values[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+        buffers = [np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts]
+        joined = np.concatenate(self.comm.alltoall(buffers)).view(values.dtype)
+        return joined.reshape(-1, *values.shape[1:])
+
+
+def _with_whole_shards(
+    comm: Communicator,
+    partition: RowPartition,
+    starts: NDArray[np.int64],
+    X: Matrix,
+    y: NDArray[Any] | None,
+    weight: NDArray[Any] | None,
+) -> tuple[Matrix, NDArray[Any] | None, NDArray[Any] | None]:
+    """Return X, y and weight of my shards. Collective."""
+    wanted = np.minimum(np.array(partition.borders) * partition.shard_rows, partition.n_samples)
+    if comm.size == 1 or (comm.allreduce(np.array([int((wanted != starts).any())]))[0] == 0).all():
+        return X, y, weight
+    move = _Move(comm, starts, wanted)
+    moved_y = None if y is None else move.rows(np.asarray(y, np.float64))
+    moved_weight = None if weight is None else move.rows(np.asarray(weight, np.float64))
+    if not sparse.issparse(X):
+        return move.rows(np.ascontiguousarray(X)), moved_y, moved_weight
+    return _moved_csr(move, X), moved_y, moved_weight
+
+
+def _moved_csr(move: _Move, X: sparse.csr_array) -> sparse.csr_array:
+    counts = move.rows(np.diff(X.indptr).astype(np.int64))
+    entries = replace(move, starts=_entry_starts(move, X), wanted=_entry_wanted(move, X))
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    indices = entries.rows(X.indices.astype(np.int64))
+    return sparse.csr_array((entries.rows(X.data), indices, indptr), shape=(counts.size, X.shape[1]))
+
+
+def _entry_starts(move: _Move, X: sparse.csr_array) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(move.comm.allgather(int(X.nnz)))])
+
+
+def _entry_wanted(move: _Move, X: sparse.csr_array) -> NDArray[np.int64]:
+    """Return the cuts of this rank's entries, on the scale of `_entry_starts`."""
+    first = _entry_starts(move, X)[move.comm.rank]
+    return first + X.indptr[move.bounds].astype(np.int64)

@@ -1,0 +1,44 @@
+"""The errors that hpcml raises, and the exit code that each one ends a job with."""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXIT_CHECKPOINTED",
+    "EXIT_NOT_CONVERGED",
+    "CollectiveError",
+    "DataError",
+    "HpcmlError",
+    "OutputError",
+    "SpecError",
+]
+
+EXIT_NOT_CONVERGED = 4
+EXIT_CHECKPOINTED = 75
+
+
+class HpcmlError(Exception):
+    """An error with a sentence for the user and an exit code for the job."""
+
+    exit_code = 1
+
+
+class SpecError(HpcmlError, ValueError):
+    """The spec, the command line or an estimator's parameter is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class DataError(HpcmlError, ValueError):
+    """The data cannot be used as asked (exit 3)."""
+
+    exit_code = 3
+
+
+class OutputError(HpcmlError, OSError):
+    """Results or scratch files could not be written (exit 5)."""
+
+    exit_code = 5
+
+
+class CollectiveError(HpcmlError):
+    """Ranks disagree, or the launcher and the MPI library do not fit together."""

@@ -1,0 +1,231 @@
+"""Columns of a piece of a table as NumPy arrays: numbers with NaN where missing, or codes of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcml.errors import DataError
+
+__all__ = ["ArrowColumns", "Columns", "NumpyColumns", "UnusableValue", "common_kind", "pyarrow"]
+
+_BOOLEANS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+
+
+class UnusableValue(Exception):  # noqa: N818 - it says a place, and becomes a DataError with the global row
+    """A value that cannot be used as asked: its row in the piece, and what is wrong."""
+
+    def __init__(self, row: int, problem: str) -> None:
+        super().__init__(problem)
+        self.row = row
+
+
+class Columns(Protocol):
+    """One piece of a table; everything is Local.
+
+    A *kind* is what a column's values are: "number", "bool", "text", or "null" where all are missing.
+    """
+
+    n_rows: int
+
+    def kind(self, name: str) -> str:
+        """Return the kind of the column in this piece."""
+
+    def numbers(self, name: str, kind: str) -> NDArray[np.float64]:
+        """Return the column as numbers, NaN where missing; `kind` is that of the whole table's column."""
+
+    def texts(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Return a code for each row, -1 where missing, and the texts that the codes number."""
+
+
+def common_kind(kinds: Sequence[str]) -> str:
+    """Return the kind of a column whose pieces have `kinds`. Local."""
+    known = set(kinds) - {"null"}
+    if not known:
+        return "null"
+    return known.pop() if len(known) == 1 else "text"
+
+
+@lru_cache(maxsize=1)
+def pyarrow() -> ModuleType:
+    """Return pyarrow, which only CSV and Parquet need. Local.
+
+    Raises
+    ------
+    DataError
+        It is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.csv
+    except ImportError as error:
+        raise DataError("CSV and Parquet need pyarrow: pip install 'hpcml[parquet]'") from error
+    return pyarrow
+
+
+class ArrowColumns:
+    """Columns of an Arrow table; `untyped`: all are texts of a CSV file whose kind their values say."""
+
+    def __init__(self, table: Any, *, untyped: bool) -> None:
+        self.n_rows = int(table.num_rows)
+        self._table = table
+        self._untyped = untyped
+        self._parsed: dict[str, NDArray[np.float64] | None] = {}
+
+    def kind(self, name: str) -> str:
+        """Return the kind of the column. Local."""
+        column, types = self._table[name], pyarrow().types
+        if column.null_count == self.n_rows:
+            return "null"
+        if types.is_boolean(column.type):
+            return "bool"
+        if not self._untyped:
+            return "number" if _is_number(column.type) else "text"
+        if self._parse(name) is not None:
+            return "number"
+        return "bool" if set(column.unique().to_pylist()) <= {None, *_BOOLEANS} else "text"
+
+    def numbers(self, name: str, kind: str) -> NDArray[np.float64]:
+        """Return the column as numbers, NaN where missing. Local."""
+        if kind == "bool" and _is_text(self._table[name].type):
+            codes, texts = self.texts(name)
+            return np.array([*(_BOOLEANS[text] for text in texts), np.nan])[codes]
+        parsed = self._parse(name)
+        if parsed is None:
+            raise self._first_unusable(name)
+        return parsed
+
+    def texts(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Return codes and the texts that they number. Local."""
+        pa, column = pyarrow(), self._table[name]
+        if pa.types.is_floating(column.type):
+            column = pa.compute.if_else(pa.compute.is_nan(column), None, column)
+        if not _is_text(column.type):
+            column = self._cast(column, pa.string())
+            if column is None:
+                raise UnusableValue(0, f"type {self._table[name].type} is neither numbers nor text")
+        encoded = column.dictionary_encode().unify_dictionaries()
+        if encoded.num_chunks == 0:
+            return np.zeros(0, np.int32), []
+        parts = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+        return np.concatenate(parts).astype(np.int32), encoded.chunk(0).dictionary.to_pylist()
+
+    def _parse(self, name: str) -> NDArray[np.float64] | None:
+        """Return the column as numbers, or None where a value is none."""
+        if name not in self._parsed:
+            pa, column = pyarrow(), self._table[name]
+            if pa.types.is_boolean(column.type):
+                column = column.cast(pa.uint8())
+            cast = self._cast(column, pa.float64())
+            if cast is None and _is_text(column.type):
+                cast = self._cast(pa.compute.utf8_trim_whitespace(column), pa.float64())
+            self._parsed[name] = None if cast is None else np.array(cast.to_numpy(), np.float64)
+        return self._parsed[name]
+
+    @staticmethod
+    def _cast(column: Any, kind: Any) -> Any:
+        pa = pyarrow()
+        try:
+            # Integers above 2^53 are rounded: that is what float64 means.
+            return column.cast(kind, safe=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+
+    def _first_unusable(self, name: str) -> UnusableValue:
+        """Return the first value that is no number, found by halving."""
+        pa, column = pyarrow(), self._table[name]
+        if not _is_text(column.type):
+            return UnusableValue(0, f"type {column.type} is not numbers")
+        column = pa.compute.utf8_trim_whitespace(column)
+        good = _longest(lambda n: self._cast(column.slice(0, n), pa.float64()) is not None, self.n_rows)
+        return UnusableValue(good, f"{_shown(self._table[name][good].as_py())} is not a number")
+
+
+def _longest(works: Callable[[int], bool], n: int) -> int:
+    """Return the largest m < n for which works(m), where works(0) and not works(n)."""
+    low, high = 0, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if works(middle) else (low, middle)
+    return low
+
+
+def _is_text(kind: Any) -> bool:
+    types = pyarrow().types
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _is_number(kind: Any) -> bool:
+    types = pyarrow().types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _shown(value: object) -> str:
+    """Return a value for a sentence, cut short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[0]}"
+
+
+class NumpyColumns:
+    """Columns of a structured or a two-dimensional array, whose columns are x0, x1, ..."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self.n_rows = int(rows.shape[0])
+        self._rows = rows
+
+    def kind(self, name: str) -> str:
+        """Return the kind of the column. Local."""
+        values = self._column(name)
+        if not (self.n_rows and not _missing(values).all()):
+            return "null"
+        return {"b": "bool", "U": "text", "S": "text"}.get(values.dtype.kind, "number")
+
+    def numbers(self, name: str, kind: str) -> NDArray[np.float64]:
+        """Return the column as numbers, NaN where missing. Local."""
+        values = self._column(name)
+        if values.dtype.kind not in "US":
+            return values.astype(np.float64)
+        numbers = np.full(self.n_rows, np.nan)
+        for row in np.flatnonzero(~_missing(values)):
+            try:
+                numbers[row] = float(values[row])
+            except ValueError:
+                raise UnusableValue(int(row), f"{_shown(values[row].item())} is not a number") from None
+        return numbers
+
+    def texts(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
+        """Return codes and the texts that they number. Local."""
+        values = self._column(name)
+        missing = _missing(values)
+        distinct, codes = np.unique(values[~missing], return_inverse=True)
+        out = np.full(self.n_rows, -1, np.int32)
+        out[~missing] = codes
+        return out, [_text(value) for value in distinct.tolist()]
+
+    def _column(self, name: str) -> NDArray[Any]:
+        values = np.asarray(self._rows[name] if self._rows.dtype.names else self._rows[:, int(name[1:])])
+        if values.ndim != 1 or values.dtype.kind not in "biufUS":
+            raise UnusableValue(0, f"type {self._rows.dtype[name]} is neither numbers nor text")
+        return values
+
+
+def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a value is NaN, or an empty text."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return values == values.dtype.type() if values.dtype.kind in "US" else np.zeros(values.shape, bool)
+
+
+def _text(value: object) -> str:
+    """Return a value as CSV would write it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
