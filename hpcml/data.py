@@ -208,10 +208,10 @@ class Block:
     def shard_sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum over each shard's rows, added in order; `values` is (rows,) or (rows, n). Local."""
         zero = np.zeros((1, *values.shape[1:]))
-        # An empty shard's start may be the end of the array: one row of zeros makes it legal.
-        sums = np.add.reduceat(np.concatenate([values, zero]), self.shards[:-1], axis=0)
-        empty = self.shards[:-1] == self.shards[1:]
-        sums[empty] = 0.0
+        # A row of zeros is a segment of its own at the end: an empty shard may start there, and no shard's
+        # sum, whose grouping follows its length, may take it in.
+        sums = np.add.reduceat(np.concatenate([values, zero]), self.shards, axis=0)[:-1]
+        sums[self.shards[:-1] == self.shards[1:]] = 0.0
         return sums
 
 

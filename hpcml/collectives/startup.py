@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 from hpcml.collectives.communicator import Communicator, SerialCommunicator
-from hpcml.collectives.launch import is_launched
-from hpcml.errors import CollectiveError
+from hpcml.collectives.launch import expected_size, is_launched
+from hpcml.errors import CollectiveError, SpecError
 
-__all__ = ["world"]
+__all__ = ["resolved", "world"]
 
 
 @cache
@@ -38,3 +39,22 @@ def world() -> Communicator:
 
     die_with_parent()
     return open_mpi_world()
+
+
+def resolved(comm: Communicator | str | None) -> Communicator:
+    """Return the communicator that a `comm` argument means. Collective for "world" at its first call.
+
+    None is this process alone, with a warning where a launcher started several; "world" is all ranks.
+
+    Raises
+    ------
+    SpecError
+        Another string.
+    """
+    if comm == "world":
+        return world()
+    if isinstance(comm, str):
+        raise SpecError(f"comm must be None, 'world' or a communicator, not {comm!r}")
+    if comm is None and (expected_size() or 1) > 1:
+        warnings.warn("comm=None: each rank works alone, on its own rows; comm='world' joins them", stacklevel=3)
+    return SerialCommunicator() if comm is None else comm

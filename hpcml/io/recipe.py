@@ -95,7 +95,8 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """Return the recipe as JSON can say it; equal recipes give equal texts. Local."""
-        mapping = None if self.mapping is None else {str(k): float(v) for k, v in sorted(self.mapping.items())}
+        pairs = {str(text): float(number) for text, number in (self.mapping or {}).items()}
+        mapping = None if self.mapping is None else pairs
         lists = {name: list(getattr(self, name)) for name in ("numeric", "categorical", "include", "exclude")}
         threshold = None if self.threshold is None else float(self.threshold)
         plain = {name: getattr(self, name) for name in ("target", *_CHOICES, "x", "y")}

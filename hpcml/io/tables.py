@@ -19,7 +19,7 @@ from hpcml.io.tables_columns import ArrowColumns, Columns, NumpyColumns, Unusabl
 
 __all__ = ["Piece", "TablePart", "read_part"]
 
-_SUFFIXES = {".csv": "csv", ".csv.gz": "csv", ".csv.zip": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_SUFFIXES = {".csv": "csv", ".csv.gz": "csv", ".csv.zip": "csv", ".parquet": "parquet", ".npy": "npy"}
 _BLOCK_BYTES = 1 << 20
 
 
@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class TablePart:
-    """This rank's rows, and the table's columns with their role, or None, and their kind."""
+    """Rows of this rank, and the table's columns with their role, or None, and their kind."""
 
     pieces: list[Piece]
     n_samples: int
@@ -51,7 +51,7 @@ class _Stored:
     segments: list[Segment] = field(default_factory=list)
 
 
-class _RaggedRow(Exception):  # noqa: N818 - the row's global number is known later, and then it is a DataError
+class _RaggedRow(Exception):
     """A CSV row with another number of fields, after `rows` good rows of this rank."""
 
     def __init__(self, path: Path, rows: int, problem: str) -> None:
@@ -94,9 +94,7 @@ def read_part(comm: Communicator, files: Sequence[Path], sizes: Sequence[int], r
     return _numbered(comm, pieces, ragged, roles, used)
 
 
-def _read_stored(
-    comm: Communicator, files: Sequence[Path], sizes: Sequence[int], recipe: Recipe
-) -> _Stored:
+def _read_stored(comm: Communicator, files: Sequence[Path], sizes: Sequence[int], recipe: Recipe) -> _Stored:
     """Return this rank's spans, with the text of CSV files. Collective."""
     with agreed(comm):
         formats = [_format_of(path, recipe.format) for path in files]
@@ -113,13 +111,12 @@ def _read_stored(
 def _format_of(path: Path, asked: str) -> str:
     if asked != "auto":
         return asked
-    suffix = "".join(path.suffixes[-2:]) if path.suffix in (".gz", ".zip") else path.suffix
-    if path.suffix == ".npy":
-        return "npy"
-    if suffix.lower() not in _SUFFIXES:
-        known = ", ".join([*_SUFFIXES, ".npy"])
-        raise DataError(f"the format of {path} is not known by its suffix (known are {known}): set data.format")
-    return _SUFFIXES[suffix.lower()]
+    suffixes = path.suffixes[-2:] if path.suffix in (".gz", ".zip") else path.suffixes[-1:]
+    found = _SUFFIXES.get("".join(suffixes).lower())
+    if found is None:
+        known = ", ".join(_SUFFIXES)
+        raise DataError(f"the suffix of {path} says no format (known are {known}): set data.format")
+    return found
 
 
 def _agree_names(comm: Communicator, files: Sequence[Path], stored: _Stored) -> list[str]:
@@ -136,7 +133,8 @@ def _agree_names(comm: Communicator, files: Sequence[Path], stored: _Stored) -> 
     named = {file: names for part in comm.allgather(mine) for file, names in part}
     for i, path in enumerate(files):
         _check_names(path, named.get(i, []), named.get(0, []))
-    return named[0]
+    first: list[str] = named[0]
+    return first
 
 
 def _check_names(path: Path, names: list[str], first: list[str]) -> None:
@@ -162,12 +160,12 @@ def _csv_names(path: Path, text: bytes) -> list[str]:
         return []
     with _parsing(path):
         options = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")
-        return list(pa.csv.read_csv(pa.py_buffer(header), _read_options(header), options).column_names)
+        return list(pa.csv.read_csv(pa.py_buffer(header), _read_options(), options).column_names)
 
 
-def _read_options(text: bytes, **options: Any) -> Any:
+def _read_options(**options: Any) -> Any:
     # One thread: the cores of a node belong to its ranks, and an error then knows its row.
-    return pyarrow().csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, **options)
+    return pyarrow().csv.ReadOptions(use_threads=False, **{"block_size": _BLOCK_BYTES, **options})
 
 
 @contextmanager
@@ -196,12 +194,8 @@ def _opened(path: Path, kind: str) -> Iterator[Any]:
             raise DataError(f"{path} must hold a two-dimensional or a structured array")
         yield rows
         return
-    with _parsing(path):
-        pyarrow()
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as table:
-            yield table
+    with _parsing(path), pyarrow().parquet.ParquetFile(path) as table:
+        yield table
 
 
 def _names_of(table: Any) -> list[str]:
@@ -244,15 +238,17 @@ def _csv_columns(path: Path, segment: Segment, names: list[str], used: list[str]
     text = pa.py_buffer(segment.text)
     with _parsing(path):
         try:
-            table = pa.csv.read_csv(text, _read_options(segment.text, **header), parse, convert)
+            table = pa.csv.read_csv(text, _read_options(**header), parse, convert)
         except pa.ArrowInvalid as error:
             if bad:
                 row = bad[0]
-                problem = f"{row.actual_columns} fields where {row.expected_columns} are expected: {row.text[:60]!r}"
-                raise _RaggedRow(path, before + row.number - (2 if segment.start else 1), problem) from None
+                count = f"{row.actual_columns} fields where {row.expected_columns} are expected"
+                at = before + row.number - (2 if segment.start else 1)
+                raise _RaggedRow(path, at, f"{count}: {row.text[:60]!r}") from None
             if "straddling" not in str(error):
                 raise
-            options = pa.csv.ReadOptions(use_threads=False, block_size=min(len(segment.text) + 1, 2**31 - 1), **header)
+            # A record longer than a block: one block then holds all.
+            options = _read_options(block_size=min(len(segment.text) + 1, 2**31 - 1), **header)
             table = pa.csv.read_csv(text, options, parse, convert)
     return ArrowColumns(table, untyped=True)
 

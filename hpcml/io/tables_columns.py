@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +16,7 @@ __all__ = ["ArrowColumns", "Columns", "NumpyColumns", "UnusableValue", "common_k
 _BOOLEANS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
 
 
-class UnusableValue(Exception):  # noqa: N818 - it says a place, and becomes a DataError with the global row
+class UnusableValue(Exception):
     """A value that cannot be used as asked: its row in the piece, and what is wrong."""
 
     def __init__(self, row: int, problem: str) -> None:
@@ -52,7 +51,7 @@ def common_kind(kinds: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=1)
-def pyarrow() -> ModuleType:
+def pyarrow() -> Any:
     """Return pyarrow, which only CSV and Parquet need. Local.
 
     Raises
@@ -64,6 +63,7 @@ def pyarrow() -> ModuleType:
         import pyarrow
         import pyarrow.compute
         import pyarrow.csv
+        import pyarrow.parquet
     except ImportError as error:
         raise DataError("CSV and Parquet need pyarrow: pip install 'hpcml[parquet]'") from error
     return pyarrow
@@ -113,8 +113,8 @@ class ArrowColumns:
         encoded = column.dictionary_encode().unify_dictionaries()
         if encoded.num_chunks == 0:
             return np.zeros(0, np.int32), []
-        parts = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
-        return np.concatenate(parts).astype(np.int32), encoded.chunk(0).dictionary.to_pylist()
+        parts = [_filled(chunk.indices, np.int32, -1) for chunk in encoded.chunks]
+        return np.concatenate(parts), encoded.chunk(0).dictionary.to_pylist()
 
     def _parse(self, name: str) -> NDArray[np.float64] | None:
         """Return the column as numbers, or None where a value is none."""
@@ -125,7 +125,7 @@ class ArrowColumns:
             cast = self._cast(column, pa.float64())
             if cast is None and _is_text(column.type):
                 cast = self._cast(pa.compute.utf8_trim_whitespace(column), pa.float64())
-            self._parsed[name] = None if cast is None else np.array(cast.to_numpy(), np.float64)
+            self._parsed[name] = None if cast is None else _joined(cast)
         return self._parsed[name]
 
     @staticmethod
@@ -154,6 +154,26 @@ def _longest(works: Callable[[int], bool], n: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if works(middle) else (low, middle)
     return low
+
+
+def _joined(column: Any) -> NDArray[np.float64]:
+    """Return a column of doubles as an array, NaN where missing."""
+    return np.concatenate([np.zeros(0), *(_filled(chunk, np.float64, np.nan) for chunk in column.chunks)])
+
+
+def _filled(values: Any, dtype: type, missing: float) -> NDArray[Any]:
+    """Return an Arrow array as NumPy's, with `missing` for nulls: Arrow's own ways there import pandas."""
+    out = _buffer(values, dtype)
+    if values.null_count:
+        out = out.copy()
+        out[_buffer(values.is_null().cast(pyarrow().uint8()), np.uint8) == 1] = missing
+    return out
+
+
+def _buffer(values: Any, dtype: type) -> NDArray[Any]:
+    if len(values) == 0:
+        return np.zeros(0, dtype)
+    return np.frombuffer(values.buffers()[1], dtype)[values.offset : values.offset + len(values)]
 
 
 def _is_text(kind: Any) -> bool:
@@ -211,15 +231,18 @@ class NumpyColumns:
     def _column(self, name: str) -> NDArray[Any]:
         values = np.asarray(self._rows[name] if self._rows.dtype.names else self._rows[:, int(name[1:])])
         if values.ndim != 1 or values.dtype.kind not in "biufUS":
-            raise UnusableValue(0, f"type {self._rows.dtype[name]} is neither numbers nor text")
+            raise UnusableValue(0, f"type {values.dtype} is neither numbers nor text")
         return values
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return where a value is NaN, or an empty text."""
+    lost: NDArray[np.bool_] = np.zeros(values.shape, bool)
     if values.dtype.kind == "f":
-        return np.isnan(values)
-    return values == values.dtype.type() if values.dtype.kind in "US" else np.zeros(values.shape, bool)
+        lost = np.isnan(values)
+    elif values.dtype.kind in "US":
+        lost = values == values.dtype.type()
+    return lost
 
 
 def _text(value: object) -> str:

