@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 __all__ = [
     "EXIT_CHECKPOINTED",
     "EXIT_NOT_CONVERGED",
@@ -10,6 +12,7 @@ __all__ = [
     "HpcmlError",
     "OutputError",
     "SpecError",
+    "on_all_ranks",
 ]
 
 EXIT_NOT_CONVERGED = 4
@@ -17,9 +20,26 @@ EXIT_CHECKPOINTED = 75
 
 
 class HpcmlError(Exception):
-    """An error with a sentence for the user and an exit code for the job."""
+    """An error with a sentence for the user and an exit code for the job.
+
+    Attributes
+    ----------
+    exit_code : int
+    on_all_ranks : bool
+        Every rank raises it at the same place, so every rank can end by itself.
+    """
 
     exit_code = 1
+    on_all_ranks = False
+
+
+E = TypeVar("E", bound=HpcmlError)
+
+
+def on_all_ranks(error: E) -> E:
+    """Mark an error that follows from reduced numbers: every rank raises it. Local."""
+    error.on_all_ranks = True
+    return error
 
 
 class SpecError(HpcmlError, ValueError):

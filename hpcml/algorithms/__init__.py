@@ -1,1 +1,1 @@
-
+"""The mathematics: losses, objectives, solvers, certificates, metrics."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class LBFGS:
     Nocedal and Wright, "Numerical Optimization" (2006), algorithms 7.4 and 7.5.
     """
 
+    state_type: ClassVar[Any] = _State
     memory: int = 10
     name: str = "lbfgs"
 

@@ -17,7 +17,7 @@ from hpcml.algorithms.reduction import Ballot
 from hpcml.algorithms.scaling import Scaling, fit_scaling
 from hpcml.algorithms.survey import Survey
 from hpcml.data import Dataset
-from hpcml.errors import DataError
+from hpcml.errors import DataError, on_all_ranks
 
 __all__ = ["LinearModel", "ModelSettings", "make_loss", "make_model", "make_objective"]
 
@@ -94,10 +94,11 @@ def make_loss(kind: str, classes: Sequence[float] | Vector) -> Loss:
         return Squared()
     if len(classes) < 2:
         only = f": all are {classes[0]:g}" if len(classes) else ""
-        raise DataError(f"logistic regression needs labels of two classes{only}")
+        raise on_all_ranks(DataError(f"logistic regression needs labels of two classes{only}"))
     if len(classes) > 2:
         shown = ", ".join(f"{label:g}" for label in classes[:5])
-        raise DataError(f"logistic regression takes two classes in this version, not {len(classes)} ({shown}, ...)")
+        sentence = f"logistic regression takes two classes in this version, not {len(classes)} ({shown}, ...)"
+        raise on_all_ranks(DataError(sentence))
     return Logistic(positive=float(classes[1]))
 
 

@@ -14,7 +14,7 @@ from hpcml.algorithms.losses import Logistic
 from hpcml.collectives import Communicator
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
-from hpcml.errors import DataError
+from hpcml.errors import DataError, on_all_ranks
 
 __all__ = ["METRICS", "Scores", "evaluate", "roc_auc"]
 
@@ -57,7 +57,7 @@ def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str]) -> Score
         scored.append(Scored(bare, block.y, z))
     n_rows = int(data.comm.allreduce(np.array([sum(s.z.size for s in scored)]))[0][0])
     if n_rows == 0:
-        raise DataError("there are no rows to evaluate on")
+        raise on_all_ranks(DataError("there are no rows to evaluate on"))
     _check_labels(data.comm, scored, model)
     notes: dict[str, str] = {}
     values = {name: METRICS[name](data.comm, scored, model, n_rows, notes) for name in metrics}
@@ -70,7 +70,7 @@ def _check_labels(comm: Communicator, scored: Iterable[Scored], model: LinearMod
     unknown = sorted({v for s in scored for v in np.setdiff1d(s.y, model.classes).tolist()})
     everyone = sorted(set().union(*comm.allgather(unknown[:10])))
     if everyone:
-        raise DataError(f"label {everyone[0]:g} is not a class of the model ({model.classes.tolist()})")
+        raise on_all_ranks(DataError(f"label {everyone[0]:g} is not a class of the model ({model.classes.tolist()})"))
 
 
 def _mean(comm: Communicator, scored: Iterable[Scored], row: Callable[[Scored], Vector], n_rows: int) -> float:
@@ -130,7 +130,7 @@ def roc_auc(
     pairs = _exact_pairs(comm, scores, positive) if exact else _binned_pairs(comm, scores, positive)
     both = pairs.positives * pairs.negatives
     if not both:
-        raise DataError("ROC AUC needs rows of both classes")
+        raise on_all_ranks(DataError("ROC AUC needs rows of both classes"))
     return (2 * pairs.above + pairs.ties) / (2 * both), None if exact else pairs.ties / (2 * both)
 
 

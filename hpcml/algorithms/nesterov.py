@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Nesterov:
     O'Donoghue and Candès 2015, doi:10.1007/s10208-013-9150-3.
     """
 
+    state_type: ClassVar[Any] = _State
     name: str = "nesterov"
 
     def init(self, objective: Objective, w: Vector) -> _State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class NewtonCholesky:
     Boyd and Vandenberghe, "Convex Optimization" (2004), section 9.5.
     """
 
+    state_type: ClassVar[Any] = _State
     name: str = "newton"
 
     def init(self, objective: Objective, w: Vector) -> _State:

@@ -33,6 +33,10 @@ class Solver(Protocol):
     def name(self) -> str:
         """The name in specs and results."""
 
+    @property
+    def state_type(self) -> Any:
+        """The NamedTuple that a checkpoint is turned back into."""
+
     def init(self, objective: Objective, w: Vector) -> Any:
         """Return the state at w. Collective."""
 

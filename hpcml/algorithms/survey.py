@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from hpcml.collectives import agreed
+from hpcml.collectives import agreed, reproducible_sum
 from hpcml.data import Block, Dataset
-from hpcml.errors import DataError
+from hpcml.errors import DataError, on_all_ranks
 
 __all__ = ["Names", "Survey", "survey"]
 
@@ -75,15 +75,13 @@ def survey(data: Dataset, *, classes: bool, names: Names = Names()) -> Survey:
     counts, digest = data.comm.allreduce(np.array([n_rows]), digest)
     total = _total(data, weights)
     if counts[0] == 0:
-        raise DataError("there are no rows to learn from")
+        raise on_all_ranks(DataError(f"{names.X}: no rows are left for this part of the split"))
     if total <= 0:
-        raise DataError(f"{names.weight}: the weights are all zero")
+        raise on_all_ranks(DataError(f"{names.weight}: the weights are all zero"))
     return Survey(int(counts[0]), total, np.array(labels), digest.view(np.uint64).tobytes().hex())
 
 
 def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:
-    from hpcml.collectives import reproducible_sum
-
     return float(reproducible_sum(data.comm, np.concatenate([np.zeros(0), *weights])[:, None])[0])
 
 

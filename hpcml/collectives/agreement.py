@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcml import errors
 from hpcml.collectives.communicator import Communicator
-from hpcml.errors import HpcmlError
+from hpcml.errors import HpcmlError, on_all_ranks
 
 __all__ = ["agreed"]
 
@@ -38,5 +38,5 @@ def agreed(comm: Communicator) -> Iterator[None]:
         return
     kind, sentence = comm.bcast([type(error).__name__, str(error)], root=int(first[0]))
     if error is not None and comm.rank == first[0]:
-        raise error
-    raise getattr(errors, kind, HpcmlError)(sentence)
+        raise on_all_ranks(error)
+    raise on_all_ranks(getattr(errors, kind, HpcmlError)(sentence))

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Communicator", "Op", "SerialCommunicator"]
+__all__ = ["Activity", "Array", "Communicator", "Op", "SerialCommunicator"]
 
 Array: TypeAlias = NDArray[Any]
 Op = Literal["sum", "max", "min"]
+
+
+class Activity(NamedTuple):
+    """The collective that a rank is in."""
+
+    sequence: int
+    verb: str
+    since: float
 
 
 class Communicator(Protocol):

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import mpi4py
 import numpy as np
@@ -16,22 +16,14 @@ mpi4py.rc.thread_level = "funneled"  # only the main thread of a rank speaks MPI
 
 from mpi4py import MPI  # noqa: E402  (the thread level must stand before MPI starts)
 
-from hpcml.collectives.communicator import Array, Communicator, Op  # noqa: E402
+from hpcml.collectives.communicator import Activity, Array, Communicator, Op  # noqa: E402
 from hpcml.collectives.launch import expected_size  # noqa: E402
 from hpcml.collectives.packing import pack, pieces, unpack  # noqa: E402
 from hpcml.errors import SpecError  # noqa: E402
 
-__all__ = ["Activity", "MPICommunicator", "library_version", "open_mpi_world"]
+__all__ = ["MPICommunicator", "library_version", "open_mpi_world"]
 
 _OPS = {"sum": MPI.SUM, "max": MPI.MAX, "min": MPI.MIN}
-
-
-class Activity(NamedTuple):
-    """The collective that a rank is in."""
-
-    sequence: int
-    verb: str
-    since: float
 
 
 class MPICommunicator:

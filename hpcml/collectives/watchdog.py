@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from hpcml.collectives.mpi import Activity
+from hpcml.collectives.communicator import Activity, Communicator
 
-__all__ = ["Watchdog"]
+__all__ = ["Watchdog", "watch"]
 
 
 class _Watched(Protocol):
@@ -124,3 +124,11 @@ class Watchdog:
             f"waiting {waited:.0f} s in {activity.verb} #{activity.sequence} at {self._call_site()}; "
             f"not there: {missing}"
         )
+
+
+def watch(
+    comm: Communicator, directory: Path, name_after: float, end_after: float, say: Callable[[str], None]
+) -> None:
+    """Start a watchdog where ranks can wait for each other: over MPI, with more than one rank. Local."""
+    if comm.size > 1 and hasattr(comm, "activity"):
+        Watchdog(comm, directory, name_after, end_after, say)

@@ -1,1 +1,1 @@
-
+"""Everything that crosses disks."""

@@ -57,7 +57,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Atom:
-    """One entry a row at most: `values` in column `offset`, or 1 in column ``offset + code`` for code >= 0."""
+    """At most one entry a row: `values` in column `offset`, or 1 in column ``offset + code`` if code >= 0."""
 
     offset: int
     values: NDArray[Any] | None = None

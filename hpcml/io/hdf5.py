@@ -176,10 +176,16 @@ class HDF5Rows:
         row_bytes = self.n_features * self.dtype.itemsize
         return Source(self.n_samples, self.n_features, row_bytes, int(chunks[0]) if chunks else 1)
 
-    def attribute(self, name: str) -> str | None:
-        """Return a text attribute of the file, or None."""
-        value = self._file.attrs.get(name)
-        return value.decode() if isinstance(value, bytes) else value
+    @property
+    def is_sparse(self) -> bool:
+        """Whether X is stored in CSR form."""
+        return isinstance(self._x, _CSR)
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The texts that the labels 0, 1, ... stand for, where a conversion left them."""
+        texts = self._file.attrs.get("classes")
+        return None if texts is None else [str(text) for text in texts]
 
     def texts(self, name: str) -> list[str] | None:
         """Return a data set of strings, or None where the file has none of that name."""

@@ -1,4 +1,4 @@
-"""The model file: HDF5 that any HDF5 tool reads, built in memory and written as plain bytes."""
+"""The model file: HDF5 that any HDF5 tool reads."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.errors import DataError
 from hpcml.io.files import write_bytes
 from hpcml.io.hdf5 import open_file
+from hpcml.io.image import FORMAT, hdf5_image
 
 __all__ = ["ModelFile", "read_model", "write_model"]
 
-_FORMAT = 1
+_ARRAYS = ("coef", "intercept", "classes", "mean", "scale")
 
 
 class ModelFile(NamedTuple):
@@ -27,24 +27,15 @@ class ModelFile(NamedTuple):
     about: dict[str, Any]
 
 
-def write_model(path: Path, arrays: Mapping[str, NDArray[np.float64]], about: Mapping[str, Any]) -> None:
-    """Write a model file, complete or not at all. Local.
-
-    HDF5 itself never writes to the disk: on a full one it crashes the process when that exits.
+def write_model(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write a model file, complete or not at all. Local: one process calls it.
 
     Raises
     ------
     OutputError
         For want of space, quota or permission.
     """
-    with h5py.File(path.name, "w", driver="core", backing_store=False, track_order=False) as file:
-        file.attrs["hpcml_format"] = _FORMAT
-        file.attrs["about"] = json.dumps(dict(about), sort_keys=True)
-        for name, array in arrays.items():
-            file.create_dataset(name, data=np.asarray(array, "<f8"), track_times=False)
-        file.flush()
-        image = file.id.get_file_image()
-    write_bytes(path, image)
+    write_bytes(path, hdf5_image({name: np.asarray(array, "<f8") for name, array in arrays.items()}, about))
 
 
 def read_model(path: Path) -> ModelFile:
@@ -57,9 +48,9 @@ def read_model(path: Path) -> ModelFile:
     """
     with open_file(path) as file:
         version = file.attrs.get("hpcml_format")
-        if version is None or "about" not in file.attrs or "coef" not in file:
+        if version is None or "about" not in file.attrs or not set(_ARRAYS) <= set(file):
             raise DataError(f"{path}: is not a model file")
-        if int(version) > _FORMAT:
-            raise DataError(f"{path}: has format {version}; this version reads up to {_FORMAT}")
-        arrays = {name: np.asarray(item[()], np.float64) for name, item in file.items()}
+        if int(version) > FORMAT:
+            raise DataError(f"{path}: has format {version}; this version reads up to {FORMAT}")
+        arrays = {name: np.asarray(file[name][()], np.float64) for name in _ARRAYS}
         return ModelFile(arrays, json.loads(str(file.attrs["about"])))

@@ -82,7 +82,7 @@ def read_part(comm: Communicator, files: Sequence[Path], sizes: Sequence[int], r
     """
     stored = _read_stored(comm, files, sizes, recipe)
     names = _agree_names(comm, files, stored)
-    roles = recipe.roles(names)
+    roles = recipe.roles(names[0])
     used = [*roles, *([] if recipe.target is None else [recipe.target])]
     pieces, ragged = [], None
     with agreed(comm):
@@ -111,7 +111,7 @@ def _read_stored(comm: Communicator, files: Sequence[Path], sizes: Sequence[int]
 def _format_of(path: Path, asked: str) -> str:
     if asked != "auto":
         return asked
-    suffixes = path.suffixes[-2:] if path.suffix in (".gz", ".zip") else path.suffixes[-1:]
+    suffixes = path.suffixes[-2:] if path.suffix.lower() in (".gz", ".zip") else path.suffixes[-1:]
     found = _SUFFIXES.get("".join(suffixes).lower())
     if found is None:
         known = ", ".join(_SUFFIXES)
@@ -119,8 +119,8 @@ def _format_of(path: Path, asked: str) -> str:
     return found
 
 
-def _agree_names(comm: Communicator, files: Sequence[Path], stored: _Stored) -> list[str]:
-    """Return the columns that all files have. Collective, three messages."""
+def _agree_names(comm: Communicator, files: Sequence[Path], stored: _Stored) -> list[list[str]]:
+    """Return each file's columns: the same ones, in any order. Collective, three messages."""
     mine: list[list[Any]] = []
     with agreed(comm):
         for segment in stored.segments:
@@ -133,8 +133,7 @@ def _agree_names(comm: Communicator, files: Sequence[Path], stored: _Stored) -> 
     named = {file: names for part in comm.allgather(mine) for file, names in part}
     for i, path in enumerate(files):
         _check_names(path, named.get(i, []), named.get(0, []))
-    first: list[str] = named[0]
-    return first
+    return [named[i] for i in range(len(files))]
 
 
 def _check_names(path: Path, names: list[str], first: list[str]) -> None:
@@ -205,7 +204,7 @@ def _names_of(table: Any) -> list[str]:
 
 
 def _parsed(
-    files: Sequence[Path], stored: _Stored, names: list[str], used: list[str]
+    files: Sequence[Path], stored: _Stored, names: list[list[str]], used: list[str]
 ) -> Iterator[tuple[Path, Columns]]:
     """Yield this rank's pieces in the order of the files."""
     segments = {segment.file: segment for segment in stored.segments}
@@ -215,7 +214,7 @@ def _parsed(
         if kind == "csv":
             if span.file not in segments:
                 continue
-            columns = _csv_columns(path, segments[span.file], names, used, before)
+            columns = _csv_columns(path, segments[span.file], names[span.file], used, before)
         else:
             columns = _typed_columns(path, kind, span, used)
         before += columns.n_rows

@@ -83,10 +83,10 @@ def read_range(path: Path, span: Span) -> bytes:
         The file is damaged or cannot be read.
     """
     with reading(path), open(path, "rb") as handle:
-        if path.suffix not in (".gz", ".zip"):
+        if path.suffix.lower() not in (".gz", ".zip"):
             handle.seek(span.start)
             return handle.read(span.stop - span.start)
-        pieces = _unzipped(path) if path.suffix == ".zip" else _gunzipped(handle)
+        pieces = _unzipped(path) if path.suffix.lower() == ".zip" else _gunzipped(handle)
         kept = []
         for position, text in pieces:
             # Who has the last byte reads to the end, where the check sum stands.

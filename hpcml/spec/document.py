@@ -30,7 +30,6 @@ _SCALAR_TAGS = {_CORE + name: name for name in ("null", "bool", "int", "float", 
     _CORE + "value": "str",
 }
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_BARE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./ -]*(?<! )")
 _DEPTH = f"values are nested too deep, or an alias holds itself; stay within {MAX_DEPTH} levels"
 _VALUES = f"the text expands to too many values; stay within {MAX_VALUES}"
 _YAML_CURE = "write 'key: value' lines indented with spaces, and quote text that holds special characters"
@@ -173,7 +172,7 @@ class _Converter:
         self._count += 1
         if depth > MAX_DEPTH:
             fail(where, path, _DEPTH)
-        if False:
+        if self._count > MAX_VALUES:
             fail(where, path, _VALUES)
         if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
             return Branch(self._entries(node, path, depth), where)
@@ -245,20 +244,11 @@ class _Converter:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes strings so that our reader, which knows more numbers than YAML 1.1, reads strings back."""
+    """A safe dumper that writes values in full, never as anchors and aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write repeated values out in full."""
+        """Tell that nothing is written as an alias."""
         return True
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Return a bare scalar for a simple word and a double-quoted one for everything else."""
-    style = None if _BARE.fullmatch(text) and not text.startswith(".") else '"'
-    return dumper.represent_scalar(_CORE + "str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
 
 
 def dump_yaml(tree: Mapping[str, Any]) -> str:

@@ -85,7 +85,8 @@ def test_substitution_of_variables_environment_and_name(monkeypatch):
         "data:\n  path: ${vars.file}\n  columns: {include: '${vars.cols}'}\n"
         "model: {type: linear_regression}\n"
         "solver:\n  tol: ${vars.tol}\n  max_iter: ${env:HPCML_TEST_NONE,25}\n  memory: ${vars.n}\n"
-        "resources:\n  requeue: ${env:HPCML_TEST_NONE,false}\n  setup: ['export A=$${HOME}', 'echo $HOME $$']\n"
+        "resources:\n  requeue: ${env:HPCML_TEST_NONE,false}\n"
+        "  setup: ['export A=$${HOME}', 'echo $HOME $$']\n"
         "output: {dir: '${env:HPCML_TEST_USER}/${name}'}\n"
     )
     assert spec.data.path == Path("/big/f.h5")

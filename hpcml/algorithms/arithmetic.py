@@ -1,0 +1,32 @@
+"""Which arithmetic this process computes with: what the same bits depend on besides data and spec."""
+
+from __future__ import annotations
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+__all__ = ["arithmetic_family"]
+
+_FUNCTIONS = ("exp", "log1p", "add", "multiply")
+
+
+def arithmetic_family() -> str:
+    """Return the name of the BLAS, its version and core type, and NumPy's version and vector code. Local.
+
+    OpenBLAS and NumPy choose code by processor; two processes whose names are equal give the same bits.
+    """
+    blas = [
+        f"{lib['internal_api']} {lib.get('version')} {lib.get('architecture', '')}".strip()
+        for lib in threadpool_info()
+        if lib["user_api"] == "blas" and "numpy" in lib["filepath"]
+    ]
+    return f"{', '.join(blas) or 'unknown BLAS'}; numpy {np.__version__} {_vector_code()}"
+
+
+def _vector_code() -> str:
+    """Return the instruction sets that NumPy's loops over float64 run with."""
+    found = set()
+    for name in _FUNCTIONS:
+        loops = np.lib.introspect.opt_func_info(func_name=f"^{name}$", signature="float64").get(name, {})
+        found |= {loop["current"] for loop in loops.values() if "current" in loop}
+    return "+".join(sorted(found)) or "baseline"

@@ -1,0 +1,73 @@
+"""The command line: a verb, its arguments, its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+
+from hpcml import __version__
+from hpcml.cli import convert, evaluate, inspect, predict, resume, run, show, validate
+from hpcml.cli.terminal import complain, say, speaks
+from hpcml.errors import HpcmlError
+
+__all__ = ["main"]
+
+_VERBS: dict[str, ModuleType] = {
+    "run": run,
+    "resume": resume,
+    "validate": validate,
+    "show": show,
+    "convert": convert,
+    "inspect": inspect,
+    "predict": predict,
+    "evaluate": evaluate,
+}
+_EXIT_CODES = (
+    "exit codes: 0 done; 1 internal error; 2 bad spec or usage; 3 bad data; 4 not converged (with "
+    "--require-convergence); 5 output failed (space, quota, permission)"
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hpcml", description="Machine learning on MPI ranks, the same bits on any number of them.", epilog=_EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"hpcml {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for name, module in _VERBS.items():
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        verb = verbs.add_parser(name, help=summary, description=summary, epilog=_EXIT_CODES)
+        verb.add_argument("--debug", action="store_true", help="print tracebacks of user errors too")
+        module.configure(verb)
+        verb.set_defaults(execute=module.execute)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb and return the exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; those of this process by default.
+    """
+    args = _parser().parse_args(argv)
+    args.argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return int(args.execute(args))
+    except HpcmlError as error:
+        if speaks():
+            complain(str(error))
+            if args.debug:
+                say("".join(traceback.format_exception(error)))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has left; Python would complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,36 @@
+"""Apply a model to the rows of a data file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcml.cli.evaluate import add_rows, model_path
+from hpcml.cli.ranks import on_ranks
+from hpcml.cli.terminal import tell
+
+if TYPE_CHECKING:
+    from hpcml.collectives import Communicator
+
+__all__ = ["configure", "execute"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    add_rows(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the HDF5 file to write")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Write the predictions."""
+    return on_ranks(args, lambda comm: _predict(args, comm))
+
+
+def _predict(args: argparse.Namespace, comm: Communicator) -> int:
+    from hpcml.run.trained import Rows, predict_rows
+
+    n_rows = predict_rows(comm, model_path(args), Rows(args.data, args.x, None, args.part), args.output)
+    if comm.rank == 0:
+        tell(f"{args.output}: predictions of {n_rows:,} rows")
+    return 0

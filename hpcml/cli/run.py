@@ -1,0 +1,125 @@
+"""Run a spec: convert, fit, certify, measure, save."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import traceback
+from pathlib import Path
+
+from hpcml.cli.ranks import add_ranks
+from hpcml.cli.terminal import complain, say, speaks, tell
+from hpcml.collectives.launch import is_launched
+from hpcml.errors import EXIT_NOT_CONVERGED, HpcmlError
+from hpcml.run.checks import check_spec
+from hpcml.run.claim import run_path
+from hpcml.run.directory import RunDirectory
+from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
+from hpcml.spec import Spec, load_spec
+
+__all__ = ["add_outcome", "configure", "execute", "run_spec"]
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add key=value arguments to a verb."""
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a key of the spec, as in solver.tol=1e-8")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the same, spelled out")
+
+
+def add_outcome(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` and `resume` share."""
+    add_ranks(parser, "resources.ntasks of the spec")
+    parser.add_argument("--json", action="store_true", help="end standard output with result.json as one line")
+    parser.add_argument("--require-convergence", action="store_true", help="exit 4 unless tol was certified")
+    parser.add_argument(
+        "--other-arithmetic", action="store_true", help="go on where another BLAS or processor began; the bits may differ"
+    )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="a YAML file")
+    add_overrides(parser)
+    add_outcome(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run a spec here, on ranks that it starts, or as one of them."""
+
+    def load() -> tuple[Spec, str]:
+        spec = load_spec(args.spec, [*args.overrides, *args.set])
+        return spec, args.spec.read_text()
+
+    return run_spec(args, load, args.spec.parent)
+
+
+def run_spec(args, load, directory: Path) -> int:  # type: ignore[no-untyped-def]
+    """Run what `load` gives: a spec and its text."""
+    spec, text, problem = None, "", None
+    try:
+        spec, text = load()
+        check_spec(spec)
+    except HpcmlError as error:
+        problem = error
+    if not is_launched():
+        if problem is not None or spec is None:
+            raise problem or AssertionError
+        n = wanted_ranks(spec, args.n)
+        if n > 1:
+            return launch(spec, n, args.argv, RunDirectory(run_path(spec)))
+    return _on_rank(args, spec, text, problem, directory)
+
+
+def _on_rank(
+    args: argparse.Namespace, spec: Spec | None, text: str, problem: HpcmlError | None, directory: Path
+) -> int:
+    """Be one rank. A problem with the spec is raised where all ranks can take part."""
+    one_blas_thread(spec)
+    from hpcml.run.provenance import collect
+
+    provenance = collect(directory) if speaks() else {}
+    from hpcml.collectives import agreed, world
+
+    comm = world()
+    with agreed(comm):
+        if problem is not None:
+            raise problem
+    assert spec is not None
+    from hpcml.run.run import Options, Run
+
+    run = Run(spec, text, comm, provenance, Options(_shown(spec), args.other_arithmetic))
+    try:
+        result = run.execute()
+    except HpcmlError as error:
+        return _failed(run, error, args.debug)
+    if comm.rank == 0:
+        _report(args, result)
+    return EXIT_NOT_CONVERGED if args.require_convergence and not result["converged"] else 0
+
+
+def _shown(spec: Spec):  # type: ignore[no-untyped-def]
+    return (lambda line: None) if spec.output.progress == "none" else say
+
+
+def _report(args: argparse.Namespace, result) -> None:  # type: ignore[no-untyped-def]
+    from hpcml.run.table import render_table
+
+    if args.json:
+        tell(json.dumps(result))
+    else:
+        tell(render_table(result))
+    if not result["converged"]:
+        say(f"hpcml: warning: not converged: {result['reason']}")
+
+
+def _failed(run, error: HpcmlError, debug: bool) -> int:  # type: ignore[no-untyped-def]
+    """Speak once, end all ranks, return the code."""
+    from hpcml.collectives.abort import end_job
+
+    if run.fail(error):
+        complain(str(error))
+        if debug:
+            say("".join(traceback.format_exception(error)))
+    if not error.on_all_ranks:
+        end_job(error.exit_code)
+    return error.exit_code

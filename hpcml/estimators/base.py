@@ -1,0 +1,291 @@
+"""What the linear estimators share: from rows to a fitted model, and back."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from hpcml.algorithms.choice import SOLVERS, choose_solver
+from hpcml.algorithms.kernels.rows import raw_prediction
+from hpcml.algorithms.linear_model import LinearModel, ModelSettings, make_model, make_objective
+from hpcml.algorithms.solver import Result, Rules, run_solver
+from hpcml.algorithms.survey import Names, survey
+from hpcml.collectives import Communicator, agreed
+from hpcml.data import ArrayDataset, Dataset
+from hpcml.errors import DataError, SpecError
+from hpcml.estimators.blas import one_blas_thread
+from hpcml.estimators.inputs import (
+    Rows,
+    check_dataset,
+    check_same,
+    feature_digest,
+    find_comm,
+    is_dataset,
+    read_matrix,
+    read_rows,
+    validated,
+)
+
+__all__ = ["UNKNOWN", "LinearEstimator", "Outcome"]
+
+_NAMES = Names(weight="sample_weight")
+
+
+class Outcome(NamedTuple):
+    """How a fit ended; the defaults stand for a model whose fit is not known.
+
+    Attributes
+    ----------
+    n_iter : int
+    objective : float
+        Mean loss plus penalty.
+    certificate : float
+        What `tol` is compared with.
+    converged : bool
+    reason : str
+    """
+
+    n_iter: int = 0
+    objective: float = math.nan
+    certificate: float = math.nan
+    converged: bool = False
+    reason: str = "the fit is not known"
+
+
+UNKNOWN = Outcome()
+
+
+def _outcome(result: Result) -> Outcome:
+    return Outcome(result.n_iter, result.objective, result.certificate.value, result.converged, result.reason)
+
+
+class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A linear model of scikit-learn's conventions over the rows of all ranks.
+
+    Subclasses say the loss, the penalty, how y becomes numbers, and the shapes of their attributes.
+    """
+
+    _kind: ClassVar[str]
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", *SOLVERS})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "memory": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model to the rows of all ranks. Collective.
+
+        Parameters
+        ----------
+        X : {array, CSR, table} of shape (my rows, n_features), or Dataset
+            With a communicator, this rank's rows, maybe none. A Dataset brings its communicator, y
+            and weights.
+        y : (my rows,) array
+            Not with a Dataset.
+        sample_weight : (my rows,) array, optional
+            Not with a Dataset. A row of weight 2 counts as two, a row of weight 0 as absent.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        SpecError
+            A parameter is wrong, or ranks differ in one. A ValueError.
+        DataError
+            The rows cannot be used. A ValueError. Both are the same on every rank.
+        """
+        comm = find_comm(self.comm, X)
+        self._check_parameters(comm)
+        with one_blas_thread():
+            data, classes = self._training_data(comm, X, y, sample_weight)
+            model, result = self._solved(data)
+        self._set_model(model, model.classes if classes is None else classes, _outcome(result))
+        if comm.rank == 0 and not result.converged:
+            warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=2)
+        return self
+
+    def to_sklearn(self) -> Any:
+        """Return the fitted scikit-learn twin: another object of the same predictions. Local."""
+        check_is_fitted(self)
+        twin = self._make_twin()
+        for name in ("coef_", "intercept_", "classes_", "n_iter_", "n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(twin, name, copy.copy(getattr(self, name)))
+        return twin
+
+    @classmethod
+    def _from_model(
+        cls,
+        model: LinearModel,
+        *,
+        labels: Sequence[Any] | None = None,
+        feature_names: Sequence[str] | None = None,
+        outcome: Outcome = UNKNOWN,
+        **parameters: Any,
+    ) -> Self:
+        """Return the fitted estimator of a model; see `estimator_from_model`. Local."""
+        if model.kind != cls._kind:
+            raise SpecError(f"{cls.__name__} is no {model.kind}")
+        if labels is not None and len(labels) != model.classes.size:
+            raise SpecError(f"{len(labels)} labels for the {model.classes.size} classes of the model")
+        estimator = cls(**parameters)
+        estimator.n_features_in_ = model.coef.size
+        if feature_names is not None:
+            estimator.feature_names_in_ = np.array(feature_names, object)
+        estimator._set_model(model, model.classes if labels is None else np.asarray(labels), outcome)
+        return estimator
+
+    def _check_parameters(self, comm: Communicator) -> None:
+        """Refuse wrong parameters, and ranks that differ in them. Collective, three small messages."""
+        with agreed(comm):
+            try:
+                self._validate_params()
+            except InvalidParameterError as error:
+                raise SpecError(str(error)) from None
+        parameters = self.get_params(deep=False)
+        check_same(comm, {name: str(value) for name, value in parameters.items() if name != "comm"})
+
+    def _training_data(
+        self, comm: Communicator, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Dataset, NDArray[Any] | None]:
+        """Return the rows to learn from, and the classes that y's codes stand for. Collective."""
+        if is_dataset(X):
+            with agreed(comm):
+                check_dataset(X, y, sample_weight)
+            self._forget_names()
+            self.n_features_in_ = X.n_features
+            return X, None
+        with validated(comm):
+            rows = read_rows(self, X, y, sample_weight, least=int(comm.size == 1), reset=True)
+            target = self._read_target(rows)
+        check_same(comm, {"the names of features": feature_digest(self)})
+        numbers, classes = self._agree_on_target(comm, target)
+        return ArrayDataset(rows.X, numbers, rows.weight, comm=comm), classes
+
+    def _forget_names(self) -> None:
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _solved(self, data: Dataset) -> tuple[LinearModel, Result]:
+        """Return the model and how it was found. Collective."""
+        found = survey(data, classes=self._kind == "logistic_regression", names=_NAMES)
+        self._check_classes(found.classes)
+        objective, asked = make_objective(data, self._settings(found.total_weight), found)
+        solver, _ = choose_solver(self.solver, data.n_features, self.memory)
+        result = run_solver(objective, solver, Rules(self.max_iter, self.tol))
+        return make_model(objective, result.w, self._kind, found.classes, asked), result
+
+    def _not_converged(self) -> str:
+        return (
+            f"{type(self).__name__} did not converge in {int(np.max(self.n_iter_))} iterations: "
+            f"{self.reason_}; the certificate is {self.certificate_:.3g}, tol is {self.tol:g}. "
+            "Increase max_iter, try another solver, or ask for a larger tol."
+        )
+
+    def _set_outcome(self, outcome: Outcome) -> None:
+        self.n_iter_: Any = outcome.n_iter
+        self.objective_ = outcome.objective
+        self.certificate_ = outcome.certificate
+        self.converged_ = outcome.converged
+        self.reason_ = outcome.reason
+
+    def _raw_prediction(self, X: Any) -> NDArray[np.float64]:
+        """Return ``X @ coef + intercept`` of my rows, (rows,). Local."""
+        check_is_fitted(self)
+        if is_dataset(X):
+            self._check_width(X)
+            model = self._model()
+            parts = [raw_prediction(block, model.coef, model.intercept) for block in X.blocks()]
+            return np.concatenate([np.zeros(0), *parts])
+        # scikit-learn's own product, so that its twin gives the same bits.
+        return np.asarray(read_matrix(self, X) @ self.coef_.T + self.intercept_).reshape(-1)
+
+    def _check_width(self, data: Dataset) -> None:
+        if data.n_features != self.n_features_in_:
+            raise DataError(
+                f"X has {data.n_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+
+    def _scored_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Dataset, LinearModel]:
+        """Return the rows to score on, and the model whose classes are their labels. Collective."""
+        check_is_fitted(self)
+        comm = find_comm(self.comm, X)
+        if is_dataset(X):
+            with agreed(comm):
+                check_dataset(X, y, sample_weight)
+                self._check_width(X)
+                return X, self._model()._replace(classes=self._numeric_classes())
+        with validated(comm):
+            rows = read_rows(self, X, y, sample_weight, least=int(comm.size == 1), reset=False)
+            numbers = self._known_target(rows)
+        return ArrayDataset(rows.X, numbers, rows.weight, comm=comm), self._model()
+
+    def _numeric_classes(self) -> NDArray[np.float64]:
+        """Return the labels that a data set, whose y are numbers, has for the classes. Local."""
+        return np.zeros(0)
+
+    def _read_target(self, rows: Rows) -> Any:
+        """Return what this rank knows of y. Local; raises what scikit-learn raises."""
+        return rows.y
+
+    def _agree_on_target(self, comm: Communicator, target: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return y as numbers, and the classes if they are codes. Collective for a classifier."""
+        return target, None
+
+    def _known_target(self, rows: Rows) -> NDArray[Any]:
+        """Return y as numbers by what was fitted. Local."""
+        return rows.y
+
+    def _check_classes(self, classes: NDArray[np.float64]) -> None:
+        """Refuse a number of classes that the model cannot do. Local."""
+
+    def _settings(self, total_weight: float) -> ModelSettings:
+        """Return the model's settings from scikit-learn's parameters. Local."""
+        raise NotImplementedError
+
+    def _set_model(self, model: LinearModel, classes: NDArray[Any], outcome: Outcome) -> None:
+        """Set the fitted attributes. Local."""
+        raise NotImplementedError
+
+    def _model(self) -> LinearModel:
+        """Return the fitted model back from the attributes. Local."""
+        raise NotImplementedError
+
+    def _make_twin(self) -> Any:
+        """Return scikit-learn's unfitted estimator of the same objective. Local."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without a communicator: ranks do not outlive their process."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if not isinstance(state.get("comm"), str):
+            state["comm"] = None
+        return state
+
+    def __sklearn_clone__(self) -> Self:
+        """Return a clone that shares the communicator, which cannot be copied."""
+        bare = copy.copy(self)
+        clone: Self = super(LinearEstimator, bare).__sklearn_clone__()
+        clone.comm = self.comm
+        return clone
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,94 @@
+"""Labels of any type, their codes, and the classes that all ranks agree on."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+
+from hpcml.collectives import Communicator
+from hpcml.errors import DataError
+
+__all__ = ["Labels", "agree_on_classes", "check_binary", "find_labels"]
+
+_SENT = 3
+"""Labels that a rank tells the others: one more than a binary classifier takes."""
+
+
+class Labels(NamedTuple):
+    """One rank's distinct labels.
+
+    Attributes
+    ----------
+    distinct : (n_labels,) array
+        In order.
+    place : (rows,) array of int
+        ``distinct[place]`` are the rows' labels.
+    counted : (n_labels,) array of bool
+        Which of them have a row whose weight is not zero.
+    """
+
+    distinct: NDArray[Any]
+    place: NDArray[np.intp]
+    counted: NDArray[np.bool_]
+
+    def codes(self, classes: NDArray[Any]) -> NDArray[np.float64]:
+        """Return each row's place in `classes`, -1 for a label that is not there. Local."""
+        known = {label: code for code, label in enumerate(classes.tolist())}
+        codes = [known.get(label, -1) for label in self.distinct.tolist()]
+        return np.array(codes, np.float64)[self.place]
+
+
+def find_labels(y: NDArray[Any], weight: NDArray[np.float64] | None) -> Labels:
+    """Return the labels of this rank's rows. Local.
+
+    Raises
+    ------
+    ValueError
+        y is no label: continuous, say.
+    """
+    if y.size:
+        check_classification_targets(y)
+    distinct, place = np.unique(y, return_inverse=True)
+    used = place if weight is None else place[weight != 0]
+    counted = np.bincount(used, minlength=distinct.size) > 0
+    strange = [label for label in distinct.tolist() if not isinstance(label, str | int | float)]
+    if strange:
+        raise DataError(f"y: labels must be strings, numbers or booleans, not {type(strange[0]).__name__}")
+    return Labels(distinct, place, counted)
+
+
+def agree_on_classes(comm: Communicator, labels: Labels) -> NDArray[Any]:
+    """Return the labels of all ranks that count, in order and in y's dtype. Collective, two small messages.
+
+    Raises
+    ------
+    DataError
+        Labels are strings here and numbers there, or there are not two of them.
+    """
+    mine = labels.distinct[labels.counted]
+    said = comm.allgather([mine.dtype.str, mine[:_SENT].tolist()])
+    dtypes = [np.dtype(name) for name, values in said if values]
+    if len({dtype.kind in "OU" for dtype in dtypes}) > 1:
+        shown = ", ".join(sorted({str(dtype) for dtype in dtypes}))
+        raise DataError(f"ranks differ in the type of y: {shown}")
+    everyone = sorted(set().union(*(values for _, values in said)))
+    check_binary(everyone)
+    return np.array(everyone, np.result_type(*dtypes))
+
+
+def check_binary(classes: list[Any]) -> None:
+    """Refuse anything but two classes, in scikit-learn's words. Local."""
+    if not classes:
+        raise DataError("no row has a label and a weight above zero")
+    if len(classes) == 1:
+        raise DataError(
+            f"logistic regression needs two classes, but the data contains only one class: {classes[0]!r}"
+        )
+    if len(classes) > 2:
+        shown = ", ".join(repr(label) for label in classes[:_SENT])
+        raise DataError(
+            f"Only binary classification is supported. The type of the target is multiclass: {shown}, ..."
+        )

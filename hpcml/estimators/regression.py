@@ -1,0 +1,181 @@
+"""Least squares, plain and with an l2 penalty."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.linear_model import LinearRegression as LinearTwin
+from sklearn.linear_model import Ridge as RidgeTwin
+from sklearn.utils._param_validation import Interval
+
+from hpcml.algorithms.linear_model import LinearModel, ModelSettings
+from hpcml.collectives import Communicator
+from hpcml.estimators.base import LinearEstimator, Outcome
+from hpcml.estimators.blas import one_blas_thread
+from hpcml.estimators.scoring import r2
+
+__all__ = ["LinearRegression", "Ridge"]
+
+
+class _LeastSquares(RegressorMixin, LinearEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """What the two regressors share: predictions, R^2, and a vector of coefficients."""
+
+    _kind: ClassVar[str] = "linear_regression"
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Return ``X @ coef + intercept`` of my rows, (my rows,). Local."""
+        return self._raw_prediction(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the weighted R^2 of the rows of all ranks. Collective.
+
+        ``1 - sum s (y - z)^2 / sum s (y - mean y)^2``. X, y and sample_weight are as in `fit`; the result is
+        the same on every rank.
+        """
+        with one_blas_thread():
+            return r2(*self._scored_data(X, y, sample_weight))
+
+    def _set_model(self, model: LinearModel, classes: NDArray[Any], outcome: Outcome) -> None:
+        self._set_outcome(outcome)
+        self.coef_ = model.coef.copy()
+        self.intercept_ = float(model.intercept)
+
+    def _model(self) -> LinearModel:
+        d = self.n_features_in_
+        return LinearModel(self._kind, self.coef_, self.intercept_, np.zeros(0), np.zeros(d), np.ones(d))
+
+
+class LinearRegression(_LeastSquares):
+    """Least squares over the rows of all ranks: ``sum_i s_i (y_i - x_i . w - b)^2``.
+
+    Where columns are collinear or outnumber the rows, many w are best; the newton solver takes
+    scikit-learn's, that of least ``||w||``. The other solvers give one whose gradient vanishes. `objective_`
+    is the sum divided by ``2 sum s``. The answer has the same bits for any number of ranks and any split of
+    the rows.
+
+    Parameters
+    ----------
+    fit_intercept : bool, default=True
+    tol : float, default=1e-6
+        Bound on the certificate: the largest element of the gradient relative to that at zero.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
+        auto is newton up to 1,000 features, else lbfgs.
+    max_iter : int, default=100
+    memory : int, default=10
+        Pairs that lbfgs keeps.
+    comm : None, "world" or Communicator, default=None
+        The ranks that share the rows. None is this process alone; "world" all ranks of the job. With a
+        communicator X and y are this rank's rows, in rank order.
+
+    Attributes
+    ----------
+    coef_ : (n_features,) array
+    intercept_ : float
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : (n_features,) array of str
+        Where X is a table with names.
+    certificate_ : float
+    converged_ : bool
+        Whether the certificate is at most tol.
+    objective_ : float
+    reason_ : str
+        Why the fit ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        solver: str = "auto",
+        max_iter: int = 100,
+        memory: int = 10,
+        comm: Communicator | str | None = None,
+    ) -> None:
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.solver = solver
+        self.max_iter = max_iter
+        self.memory = memory
+        self.comm = comm
+
+    def _settings(self, total_weight: float) -> ModelSettings:
+        return ModelSettings(self._kind, alpha=0.0, fit_intercept=self.fit_intercept)
+
+    def _make_twin(self) -> Any:
+        return LinearTwin(fit_intercept=self.fit_intercept)
+
+
+class Ridge(_LeastSquares):
+    """Least squares with an l2 penalty: ``sum_i s_i (y_i - x_i . w - b)^2 + alpha ||w||^2``.
+
+    That is scikit-learn's objective; `objective_` is that divided by ``2 sum s``. The answer has the same
+    bits for any number of ranks and any split of the rows.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Strength on the sum of squares; 0 for none.
+    fit_intercept : bool, default=True
+        The intercept b is not penalised.
+    tol : float, default=1e-6
+        Bound on the certificate: the duality gap relative to the objective at zero.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
+        auto is newton up to 1,000 features, else lbfgs.
+    max_iter : int, default=100
+    memory : int, default=10
+        Pairs that lbfgs keeps.
+    comm : None, "world" or Communicator, default=None
+        The ranks that share the rows. None is this process alone; "world" all ranks of the job. With a
+        communicator X and y are this rank's rows, in rank order.
+
+    Attributes
+    ----------
+    coef_ : (n_features,) array
+    intercept_ : float
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : (n_features,) array of str
+        Where X is a table with names.
+    certificate_ : float
+    converged_ : bool
+        Whether the certificate is at most tol.
+    objective_ : float
+    reason_ : str
+        Why the fit ended.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **LinearEstimator._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        fit_intercept: bool = True,
+        tol: float = 1e-6,
+        solver: str = "auto",
+        max_iter: int = 100,
+        memory: int = 10,
+        comm: Communicator | str | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.solver = solver
+        self.max_iter = max_iter
+        self.memory = memory
+        self.comm = comm
+
+    def _settings(self, total_weight: float) -> ModelSettings:
+        return ModelSettings(self._kind, alpha=self.alpha / total_weight, fit_intercept=self.fit_intercept)
+
+    def _make_twin(self) -> Any:
+        return RidgeTwin(alpha=self.alpha, fit_intercept=self.fit_intercept)

@@ -1,0 +1,63 @@
+"""Do the parts of a spec fit together? Pure: no data, no MPI."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from hpcml.errors import SpecError
+from hpcml.spec import Spec, science
+
+__all__ = ["check_spec", "spec_hash", "warnings_of"]
+
+_NEEDS = {"gd": ("gradient",), "nesterov": ("gradient",), "lbfgs": ("gradient",), "newton": ("hessian",)}
+_HAS = {
+    "none": ("gradient", "hessian"),
+    "l2": ("gradient", "hessian"),
+    "l1": ("prox",),
+    "elasticnet": ("prox",),
+}
+
+
+def check_spec(spec: Spec) -> None:
+    """Refuse a spec whose parts do not fit together. Local.
+
+    Raises
+    ------
+    SpecError
+        It names the two keys and says why they do not fit.
+    """
+    missing = set(_NEEDS.get(spec.solver.name, ())) - set(_HAS[spec.model.penalty])
+    if missing:
+        raise SpecError(
+            f"solver.name: {spec.solver.name} needs a {missing.pop()} of the penalty, which "
+            f"model.penalty: {spec.model.penalty} does not have"
+        )
+    if spec.data.source and spec.data.target is None:
+        raise SpecError("data.target: a table (data.source) needs the name of its target column")
+    target = spec.data.target
+    if target is not None and target.threshold is not None and spec.task == "regression":
+        raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")
+    if spec.data.format not in ("auto", "hdf5") and not spec.data.source:
+        raise SpecError(
+            f"data.format: {spec.data.format} is of tables; name them in data.source, and in data.path the HDF5 "
+            "file to make from them"
+        )
+
+
+def warnings_of(spec: Spec) -> list[str]:
+    """Return what is allowed but probably not meant. Local."""
+    found = []
+    if spec.data.split.method == "none":
+        found.append("data.split.method: none leaves no test rows: metrics will be those of the training rows")
+    if spec.model.penalty == "none" and (spec.model.C is not None or spec.model.alpha not in (None, 0.0, 1e-4)):
+        found.append("model.penalty: none ignores model.alpha and model.C")
+    if spec.output.overwrite == "always":
+        found.append("output.overwrite: always replaces whatever run is in output.dir")
+    return found
+
+
+def spec_hash(spec: Spec) -> str:
+    """Return the digest of the part of the spec that decides the answer. Local."""
+    text = json.dumps(science(spec), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,260 @@
+"""Run: the one place that wires spec, data, algorithms and files together."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcml.algorithms.arithmetic import arithmetic_family
+from hpcml.algorithms.choice import choose_solver
+from hpcml.algorithms.linear_model import ModelSettings, make_loss, make_model, make_objective
+from hpcml.algorithms.metrics import Scores, evaluate
+from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver
+from hpcml.algorithms.state import from_tree
+from hpcml.algorithms.survey import Names, Survey, survey
+from hpcml.collectives import Communicator, CountingCommunicator, agreed
+from hpcml.collectives.abort import on_failure
+from hpcml.collectives.watchdog import watch
+from hpcml.errors import HpcmlError, SpecError, on_all_ranks
+from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
+from hpcml.io.dataset import HDF5Dataset
+from hpcml.run.claim import Claim, Plan
+from hpcml.run.inputs import convert_inputs, open_part
+from hpcml.run.journal import Journal
+from hpcml.run.log import open_log, warn
+from hpcml.run.phases import Phases
+from hpcml.run.provenance import host_name
+from hpcml.run.results import Solved, make_result, save_results
+from hpcml.run.saver import Saver
+from hpcml.spec import Spec
+
+__all__ = ["Options", "Run"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says besides the spec.
+
+    Parameters
+    ----------
+    show : callable
+        Takes a line for the user; called on the first process.
+    other_arithmetic : bool
+        Go on with a run that another arithmetic began.
+    """
+
+    show: Callable[[str], None] = lambda line: None
+    other_arithmetic: bool = False
+
+
+class _Parts(NamedTuple):
+    """The rows to learn from and those to measure on, looked through."""
+
+    train: HDF5Dataset
+    test: HDF5Dataset | None
+    found: Survey
+
+
+class Run:
+    """One experiment from its spec to its result, on the ranks of a communicator.
+
+    Parameters
+    ----------
+    spec : Spec
+    text : str
+        The spec as given.
+    comm : Communicator
+    provenance : dict
+        Collected before MPI started.
+    options : Options
+    """
+
+    def __init__(
+        self, spec: Spec, text: str, comm: Communicator, provenance: dict[str, Any], options: Options = Options()
+    ) -> None:
+        self.spec = spec
+        self._world = comm
+        self.comm = CountingCommunicator(comm)
+        self.options = options
+        self.phases = Phases()
+        self.claim = Claim(spec, text, provenance, self.comm)
+        self.directory = self.claim.directory
+        self._journal = Journal(self.directory.metrics, self._show)
+
+    def _show(self, line: str) -> None:
+        if self.comm.rank == 0:
+            _log.info(line)
+            self.options.show(line)
+
+    def execute(self) -> dict[str, Any]:
+        """Do what is left of the run and return its result.
+
+        Collective. A finished run gives its stored result; an unfinished one goes on from its last checkpoint.
+
+        Raises
+        ------
+        HpcmlError
+            On every rank alike, unless a rank's own read fails in the middle of a fit.
+        """
+        family = self._agreed_arithmetic()
+        plan = self.claim.plan()
+        if plan.result is not None:
+            self._show(f"{self.directory.path} holds this run, finished:")
+            return plan.result
+        self._attend()
+        with self.phases("convert"):
+            convert_inputs(self.spec, self.comm, self._show)
+        with ExitStack() as stack:
+            parts = self._open(stack)
+            finished = self.claim.confirm(plan, parts.found.digest, family, self.options.other_arithmetic)
+            return finished or self._fit_and_save(parts, family, plan)
+
+    def _attend(self) -> None:
+        """Open the log, record failures, and watch the collectives. Local."""
+        if not self.claim.is_begun:
+            return
+        on_failure(self._record)
+        if self.comm.rank == 0:
+            open_log(self.directory.path / "log.txt", self.spec.output.log_level)
+        times = self.spec.watchdog
+        watch(self._world, self.directory.path / "watchdog", times.name_after, times.end_after, warn)
+
+    def _record(self, error: BaseException, text: str) -> bool:
+        """Write error.json; tell whether this was the job's first failure. Local."""
+        _log.error(text)
+        return self.directory.record_failure(
+            {
+                "rank": self.comm.rank,
+                "host": host_name(),
+                "exit_code": getattr(error, "exit_code", 1),
+                "kind": type(error).__name__,
+                "message": str(error),
+                "phase": self.phases.current,
+                "traceback": text,
+            }
+        )
+
+    def fail(self, error: HpcmlError) -> bool:
+        """Record a failure for the user; tell whether this process should speak of it. Local."""
+        first = not self.claim.is_begun or self._record(error, "".join(traceback.format_exception(error)))
+        return self.comm.rank == 0 if error.on_all_ranks else first
+
+    def _agreed_arithmetic(self) -> str:
+        families = sorted(set(self.comm.allgather(arithmetic_family())))
+        if len(families) > 1:
+            sentence = (
+                f"ranks compute with different arithmetic ({'; '.join(families)}): ask for nodes of one type, or set "
+                "OPENBLAS_CORETYPE and NPY_DISABLE_CPU_FEATURES to what all of them have"
+            )
+            raise on_all_ranks(SpecError(sentence))
+        return families[0]
+
+    def _open(self, stack: ExitStack) -> _Parts:
+        """Open and look through both parts, so that bad rows end the job before it has worked."""
+        split = self.spec.data.split
+        with self.phases("open"):
+            train = stack.enter_context(open_part(self.spec, self.comm, "train"))
+            test = None
+            if split.method != "none" and split.test != 0.0:
+                test = stack.enter_context(open_part(self.spec, self.comm, "test"))
+        where = "kept in memory" if train.in_memory else "read at each pass"
+        self._show(f"{train.n_samples:,} training rows x {train.n_features:,} features, {where} ({train.reason})")
+        with self.phases("read"):
+            found = survey(train, classes=self.spec.task == "classification", names=self._names(train))
+            make_loss(self.spec.model.type, found.classes)
+            if test is not None:
+                survey(test, classes=False, names=self._names(test))
+        return _Parts(train, test, found)
+
+    def _names(self, part: HDF5Dataset) -> Names:
+        data, path = self.spec.data, part.rows.path
+        return Names(f"{path}:{data.x}", f"{path}:{data.y}", f"{path}:{data.weight}")
+
+    def _fit_and_save(self, parts: _Parts, family: str, plan: Plan) -> dict[str, Any]:
+        saver = Saver(self.spec, self.comm, self.directory, self._journal, self.phases)
+        with self.phases("solve"):
+            solved = self._solve(parts, plan, saver)
+        with self.phases("evaluate"):
+            scores = self._evaluate(parts, solved)
+        result = make_result(self.spec, solved, scores) | self._circumstances(parts, family, plan, saver)
+        with agreed(self.comm):
+            if self.comm.rank == 0:
+                self._journal.flush()
+                save_results(self.directory, self.spec, solved, result, parts.train.rows)
+        return result
+
+    def _solve(self, parts: _Parts, plan: Plan, saver: Saver) -> Solved:
+        spec, train = self.spec, parts.train
+        objective, asked = make_objective(train, self._settings(train), parts.found, saver.ballot)
+        solver, why = choose_solver(spec.solver.name, train.n_features, spec.solver.memory)
+        self._show(f"solving with {solver.name} ({why})")
+        loop = self._resumed(solver, plan)
+        saver.last_saved = loop.n_iter if loop else 0
+        rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
+        result = run_solver(objective, solver, rules, loop=loop, callback=saver)
+        model = make_model(objective, result.w, spec.model.type, parts.found.classes, asked)
+        return Solved(model, result, solver.name, why)
+
+    def _settings(self, train: HDF5Dataset) -> ModelSettings:
+        model, steps = self.spec.model, self.spec.preprocessing
+        by_layout = not train.rows.is_sparse
+        with_mean = bool(steps) and (by_layout if steps[0].with_mean == "auto" else steps[0].with_mean)
+        return ModelSettings(
+            model.type,
+            alpha=0.0 if model.penalty == "none" else model.alpha,
+            C=None if model.penalty == "none" else model.C,
+            fit_intercept=model.fit_intercept,
+            with_mean=with_mean,
+            with_std=bool(steps) and steps[0].with_std,
+        )
+
+    def _resumed(self, solver: Solver, plan: Plan) -> LoopState | None:
+        """Return the state of the last checkpoint, read by every rank, or None for a new run."""
+        tree = None
+        with agreed(self.comm):
+            path = last_checkpoint(self.directory.checkpoints) if plan.resumes else None
+            tree = read_checkpoint(path) if path else None
+            if self.comm.rank == 0:
+                self._journal.cut(tree["n_iter"] if tree else 0)
+        if tree is None:
+            return None
+        loop: LoopState = from_tree(LoopState, tree)
+        self._show(f"attempt {plan.attempt} goes on from iteration {loop.n_iter}")
+        return loop._replace(solver=from_tree(solver.state_type, loop.solver))
+
+    def _evaluate(self, parts: _Parts, solved: Solved) -> Scores:
+        scores = evaluate(parts.test or parts.train, solved.model, self.spec.evaluation.metrics)
+        if parts.test is None:
+            scores.notes["rows"] = "there is no test part: the metrics are those of the training rows"
+        return scores
+
+    def _circumstances(self, parts: _Parts, family: str, plan: Plan, saver: Saver) -> dict[str, Any]:
+        """Return the part of result.json that depends on where and how the run went. Collective."""
+        hosts = self.comm.allgather(host_name())
+        seconds = {name: round(value, 4) for name, value in self.phases.seconds.items()}
+        reading = self.comm.allreduce(np.array([parts.train.seconds_reading]), op="max")[0][0]
+        return {
+            "n_rows": parts.found.n_rows,
+            "n_features": parts.train.n_features,
+            "n_ranks": self.comm.size,
+            "n_nodes": len(set(hosts)),
+            "n_shards": parts.train.partition.n_shards,
+            "data_digest": parts.found.digest,
+            "cache": "memory" if parts.train.in_memory else "none",
+            "cache_reason": parts.train.reason,
+            "arithmetic": family,
+            "attempt": plan.attempt,
+            "seconds": {**seconds, "total": round(self.phases.total, 4)},
+            "seconds_reading": round(float(reading), 4),
+            "seconds_checkpoints": round(saver.seconds, 4),
+            "messages": {"allreduce": self.comm.calls["allreduce"], "bytes": self.comm.bytes["allreduce"]},
+            "run": str(self.directory.path),
+        }

@@ -1,0 +1,36 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["render_table"]
+
+_KINDS = {"duality_gap": "relative duality gap", "kkt": "scaled KKT residual"}
+
+
+def _seconds(seconds: dict[str, float]) -> str:
+    parts = [f"{name} {value:.2f}" for name, value in seconds.items() if name != "total"]
+    return f"{seconds['total']:.2f} ({', '.join(parts)})"
+
+
+def render_table(result: dict[str, Any]) -> str:
+    """Return the result of a run as lines of name and value. Local."""
+    nodes = f" on {result['n_nodes']} node{'s' * (result['n_nodes'] > 1)}"
+    state = "converged" if result["converged"] else "NOT CONVERGED"
+    on = "training rows" if "rows" in result["notes"] else "test rows"
+    rows = [
+        ("run", f"{result['name']}: {state}, {result['reason']}"),
+        ("rows", f"{result['n_rows']:,} training, {result['n_test_rows']:,} measured; {result['n_features']:,} features"),
+        ("ranks", f"{result['n_ranks']}{nodes}, {result['n_shards']} shards"),
+        ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
+        ("objective", f"{result['objective']:.10g}"),
+        ("certificate", f"{result['certificate']:.2e} ({_KINDS[result['certificate_kind']]}; tol {result['tol']:g})"),
+        *((name, f"{value:.6f} ({on})") for name, value in result["metrics"].items()),
+        *(("note", f"{name}: {note}") for name, note in result["notes"].items()),
+        ("seconds", _seconds(result["seconds"])),
+        ("model", result["model_digest"] or "cut by max_time: no digest is promised"),
+        ("directory", result["run"]),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}   {value}" for name, value in rows)
