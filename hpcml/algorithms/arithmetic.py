@@ -13,10 +13,11 @@ _FUNCTIONS = ("exp", "log1p", "add", "multiply")
 def arithmetic_family() -> str:
     """Return the name of the BLAS, its version and core type, and NumPy's version and vector code. Local.
 
-    OpenBLAS and NumPy choose code by processor; two processes whose names are equal give the same bits.
+    OpenBLAS and NumPy choose code by processor, OpenBLAS also by threads; two processes whose names are
+    equal give the same bits.
     """
     blas = [
-        f"{lib['internal_api']} {lib.get('version')} {lib.get('architecture', '')}".strip()
+        f"{lib['internal_api']} {lib.get('version')} {lib.get('architecture', '')}, {lib['num_threads']} thread(s)"
         for lib in threadpool_info()
         if lib["user_api"] == "blas" and "numpy" in lib["filepath"]
     ]

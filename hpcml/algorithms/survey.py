@@ -35,7 +35,7 @@ class Survey(NamedTuple):
     n_rows : int
     total_weight : float
     classes : (n_classes,) array
-        Distinct labels in order; empty unless they were asked for.
+        Distinct labels of the rows whose weight is above zero, in order; empty unless they were asked for.
     digest : str
         Identifies the rows, labels and weights by content and place, 64 hexadecimal digits.
     """
@@ -68,7 +68,7 @@ def survey(data: Dataset, *, classes: bool, names: Names = Names()) -> Survey:
             weights.append(block.shard_sums(np.ones(block.n_rows) if block.weight is None else block.weight))
             digest += _block_digest(block)
             if classes and block.y is not None:
-                found |= set(np.unique(block.y).tolist())
+                found |= set(np.unique(_weighing(block)).tolist())
                 if len(found) > _MAX_CLASSES:
                     raise DataError(f"{names.y} has more than {_MAX_CLASSES} distinct values: not a class label")
     labels = sorted(set().union(*data.comm.allgather(sorted(found))))
@@ -79,6 +79,12 @@ def survey(data: Dataset, *, classes: bool, names: Names = Names()) -> Survey:
     if total <= 0:
         raise on_all_ranks(DataError(f"{names.weight}: the weights are all zero"))
     return Survey(int(counts[0]), total, np.array(labels), digest.view(np.uint64).tobytes().hex())
+
+
+def _weighing(block: Block) -> NDArray[np.float64]:
+    """Return the labels of rows that weigh: a class of weight zero would have no optimum but infinity."""
+    assert block.y is not None
+    return block.y if block.weight is None else block.y[block.weight > 0]
 
 
 def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:

@@ -47,6 +47,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    """Parse arguments; overrides may stand before, between and after options, which argparse cannot do."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    args.argv = argv
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit code.
 
@@ -55,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments after the program's name; those of this process by default.
     """
-    args = _parser().parse_args(argv)
-    args.argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parsed(list(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.execute(args))
     except HpcmlError as error:

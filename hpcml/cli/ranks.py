@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hpcml.collectives.launch import is_launched
 from hpcml.errors import HpcmlError
 from hpcml.run.launch import launch, one_blas_thread
-from hpcml.spec import Spec
 
 if TYPE_CHECKING:
     from hpcml.collectives import Communicator

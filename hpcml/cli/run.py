@@ -12,8 +12,7 @@ from hpcml.cli.terminal import complain, say, speaks, tell
 from hpcml.collectives.launch import is_launched
 from hpcml.errors import EXIT_NOT_CONVERGED, HpcmlError
 from hpcml.run.checks import check_spec
-from hpcml.run.claim import run_path
-from hpcml.run.directory import RunDirectory
+from hpcml.run.directory import RunDirectory, run_path
 from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
 from hpcml.spec import Spec, load_spec
 

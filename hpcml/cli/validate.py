@@ -6,7 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-from hpcml.cli.run import add_overrides
 from hpcml.cli.terminal import complain, say, tell
 from hpcml.errors import HpcmlError
 from hpcml.run.checks import check_spec, warnings_of

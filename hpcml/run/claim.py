@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import SpecError, on_all_ranks
 from hpcml.io.checkpoint import last_checkpoint
 from hpcml.run.checks import spec_hash
-from hpcml.run.directory import RunDirectory
+from hpcml.run.directory import RunDirectory, run_path
 from hpcml.run.provenance import fingerprint, host_name
 from hpcml.spec import Spec, render_yaml, resolved
 
-__all__ = ["Claim", "Plan", "run_path"]
-
-
-def run_path(spec: Spec) -> Path:
-    """Return the run directory of a spec. Local."""
-    return Path(spec.output.dir, spec.output.id or "")
+__all__ = ["Claim", "Plan"]
 
 
 @dataclass(frozen=True)

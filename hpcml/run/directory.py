@@ -10,10 +10,16 @@ from typing import Any
 
 from hpcml.errors import OutputError, SpecError
 from hpcml.io.files import file_digest, output_error, write_bytes
+from hpcml.spec import Spec
 
-__all__ = ["RunDirectory", "json_bytes"]
+__all__ = ["RunDirectory", "json_bytes", "run_path"]
 
 _MANIFESTED = ("spec.yaml", "resolved.yaml", "provenance.json", "metrics.jsonl", "model.h5", "result.json")
+
+
+def run_path(spec: Spec) -> Path:
+    """Return the run directory of a spec. Local."""
+    return Path(spec.output.dir, spec.output.id or "")
 
 
 def json_bytes(value: Any) -> bytes:

@@ -21,7 +21,11 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 
 
 def one_blas_thread(spec: Spec | None = None) -> None:
-    """Set this process's environment before NumPy is there: the spec's, and one BLAS thread. Local."""
+    """Set this process's environment before NumPy is there: the spec's, and one BLAS thread. Local.
+
+    More threads would change the bits, and on a node full of ranks slow all of them down.
+    """
+    assert "numpy" not in sys.modules, "NumPy has already chosen its threads"
     os.environ.update(spec.env if spec else {})
     os.environ.update(dict.fromkeys(_THREADS, "1"))
 

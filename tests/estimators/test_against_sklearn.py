@@ -26,6 +26,23 @@ def assert_same(model, twin, bound=1e-6):
     assert off(model.intercept_, twin.intercept_) < bound
 
 
+def tight(**parameters):
+    """scikit-learn's classifier as far as it goes."""
+    return reference.LogisticRegression(tol=1e-13, solver="newton-cholesky", max_iter=1000, **parameters)
+
+
+def unscaled(kind, X, y, weight=None):
+    """Fit without a penalty on columns of deviation one, and turn the coefficients back.
+
+    On columns of such different scales scikit-learn gives up rank (8 of 12) or the Hessian.
+    """
+    scale = X.std(axis=0)
+    scale[scale == 0] = 1.0
+    twin = kind.fit(X / scale, y, weight)
+    twin.coef_ = twin.coef_ / scale
+    return twin
+
+
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("C", [1e-3, 1e-1, 1.0, 10.0, 1e3])
@@ -33,9 +50,7 @@ def assert_same(model, twin, bound=1e-6):
 def test_logistic_coefficients(problem, name, C, weighted, fit_intercept):
     X, y, weight = problem(name)
     weight = weight if weighted else None
-    twin = reference.LogisticRegression(
-        C=C, tol=1e-10, solver="newton-cholesky", max_iter=1000, fit_intercept=fit_intercept
-    ).fit(X, y, weight)
+    twin = tight(C=C, fit_intercept=fit_intercept).fit(X, y, weight)
     for rows in (X, sparse.csr_array(X)):
         model = LogisticRegression(C=C, tol=1e-15, fit_intercept=fit_intercept).fit(rows, y, weight)
         assert_same(model, twin)
@@ -45,13 +60,13 @@ def test_logistic_coefficients(problem, name, C, weighted, fit_intercept):
 
 def test_logistic_without_penalty(problem):
     X, y, _ = problem("ill")
-    twin = reference.LogisticRegression(C=np.inf, tol=1e-10, solver="newton-cholesky", max_iter=1000).fit(X, y)
+    twin = unscaled(tight(C=np.inf), X, y)
     assert_same(LogisticRegression(C=np.inf, tol=1e-12).fit(X, y), twin)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("alpha", [0.0, 1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("name", REGRESSION)
 def test_ridge_coefficients(problem, name, alpha, weighted, fit_intercept):
     X, y, weight = problem(name)
@@ -65,14 +80,15 @@ def test_ridge_coefficients(problem, name, alpha, weighted, fit_intercept):
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", REGRESSION)
+@pytest.mark.parametrize("name", ["diabetes", "digit as a number", "ill regression"])
 def test_least_squares_coefficients(problem, name, weighted, fit_intercept):
     X, y, weight = problem(name)
     weight = weight if weighted else None
-    twin = reference.LinearRegression(fit_intercept=fit_intercept).fit(X, y, weight)
+    twin = reference.LinearRegression(fit_intercept=fit_intercept)
+    twin = unscaled(twin, X, y, weight) if name.startswith("ill") else twin.fit(X, y, weight)
     for rows in (X, sparse.csr_array(X)):
-        model = LinearRegression(tol=1e-10, fit_intercept=fit_intercept).fit(rows, y, weight)
-        assert_same(model, twin)
+        for kind in (LinearRegression(), Ridge(0.0)):
+            assert_same(kind.set_params(tol=1e-10, fit_intercept=fit_intercept).fit(rows, y, weight), twin)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -96,20 +112,19 @@ def test_more_columns_than_rows_have_the_shortest_coefficients(weighted, fit_int
     assert_same(LinearRegression(tol=1e-10, fit_intercept=fit_intercept).fit(X, y, weight), twin)
 
 
-@pytest.mark.parametrize(
-    ("solver", "tol"), [("auto", 1e-10), ("newton", 1e-10), ("lbfgs", 1e-10), ("nesterov", 1e-10), ("gd", 1e-10)]
-)
+@pytest.mark.parametrize("solver", ["auto", "newton", "lbfgs", "nesterov", "gd"])
 @pytest.mark.parametrize(
     ("estimator", "name"),
     [
         (LogisticRegression(), "breast cancer"),
-        (LogisticRegression(10.0, fit_intercept=False), "digit 8"),
+        (LogisticRegression(0.1, fit_intercept=False), "digit 8"),
         (Ridge(), "diabetes"),
         (LinearRegression(), "diabetes"),
     ],
     ids=["breast cancer", "digit 8", "ridge", "least squares"],
 )
-def test_every_solver_is_certified(problem, estimator, name, solver, tol):
+def test_every_solver_is_certified(problem, estimator, name, solver):
+    tol = 1e-10
     X, y, weight = problem(name)
     model = estimator.set_params(solver=solver, tol=tol, max_iter=20000).fit(X, y, weight)
     assert model.converged_, model.reason_

@@ -91,13 +91,11 @@ def test_a_table_gives_its_names(problem):
 
 @pytest.mark.parametrize(
     "labels",
-    [["no", "yes"], [False, True], [-1, 1], [0.5, 2.0][::-1], np.array(["b", "a"], object)],
-    ids=["str", "bool", "int", "half", "object"],
+    [["no", "yes"], [False, True], [-1, 1], [2.0, 1.0], np.array(["b", "a"], object)],
+    ids=["str", "bool", "int", "float", "object"],
 )
 def test_labels_keep_order_and_dtype(problem, labels):
     X, codes, _ = problem("breast cancer")
-    if labels == [2.0, 0.5]:
-        labels = [2.0, 1.0]
     y = np.asarray(labels)[codes]
     model = LogisticRegression().fit(X, y)
     expected = np.unique(y)
@@ -168,7 +166,7 @@ def test_layout_does_not_change_the_bits(problem):
         ([0.1, 0.2, 0.7], "continuous"),
         ([0.0, 1.0, np.nan], "NaN"),
         ([0, 1], "inconsistent numbers of samples"),
-        ([b"a", b"b", b"a"], "labels must be strings"),
+        (np.array(["2020", "2021", "2021"], "M8[Y]"), "labels must be strings"),
     ],
 )
 def test_labels_that_no_classifier_takes(y, sentence):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.linear_model as reference
 from scipy import sparse
@@ -25,7 +26,7 @@ def make(kind, classes=()):
     return LinearModel(kind, coef, 0.25, np.array(classes, float), np.zeros(3), np.ones(3))
 
 
-@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array, np.float32], ids=["dense", "csr", "float32"])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array, np.float32], ids=["f64", "csr", "f32"])
 @pytest.mark.parametrize(("estimator", "name", "kind"), CASES)
 def test_the_twin_predicts_the_same(problem, estimator, name, kind, convert):
     X, y, weight = problem(name)
@@ -49,7 +50,7 @@ def test_the_twin_predicts_the_same(problem, estimator, name, kind, convert):
 def test_a_classifier_from_a_model():
     outcome = Outcome(7, 0.5, 1e-9, True, "certified")
     model = make("logistic_regression", [0, 1])
-    X = np.eye(3)
+    X = pd.DataFrame(np.eye(3), columns=["a", "b", "c"])
     found = estimator_from_model(
         model, labels=["late", "early"], feature_names=["a", "b", "c"], outcome=outcome, C=2.0, tol=1e-3
     )
