@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from hpcml.algorithms.survey import Survey
 from hpcml.data import Dataset
 from hpcml.errors import DataError, on_all_ranks
 
-__all__ = ["LinearModel", "ModelSettings", "make_loss", "make_model", "make_objective"]
+__all__ = ["LinearModel", "ModelSettings", "make_loss", "make_model", "make_objective", "model_from_arrays"]
 
 Vector = NDArray[np.float64]
 
@@ -73,13 +73,30 @@ class LinearModel(NamedTuple):
     mean: Vector
     scale: Vector
 
+    def arrays(self) -> dict[str, Vector]:
+        """Return the model's numbers by name, for a file. Local."""
+        intercept = np.array([self.intercept])
+        return {
+            "coef": self.coef,
+            "intercept": intercept,
+            "classes": self.classes,
+            "mean": self.mean,
+            "scale": self.scale,
+        }
+
     @property
     def digest(self) -> str:
         """SHA-256 over the bits of coefficients, intercept, classes and scaling. Local."""
         hasher = hashlib.sha256(self.kind.encode())
-        for part in (self.coef, np.array([self.intercept]), self.classes, self.mean, self.scale):
+        for part in self.arrays().values():
             hasher.update(np.array([part.size], "<i8").tobytes() + part.astype("<f8").tobytes())
         return hasher.hexdigest()
+
+
+def model_from_arrays(kind: str, arrays: Mapping[str, Vector]) -> LinearModel:
+    """Return the model that `LinearModel.arrays` was taken from. Local."""
+    intercept = float(arrays["intercept"][0])
+    return LinearModel(kind, arrays["coef"], intercept, arrays["classes"], arrays["mean"], arrays["scale"])
 
 
 def make_loss(kind: str, classes: Sequence[float] | Vector) -> Loss:

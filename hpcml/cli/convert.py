@@ -23,11 +23,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("sources", nargs="+", metavar="SRC", help="tables, package:NAME/FILE, or one spec and no DST")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SRC", help="tables, package:NAME/FILE, or one spec and no DST"
+    )
     parser.add_argument("--target", metavar="COLUMN", help="the column that becomes y")
-    parser.add_argument("--threshold", type=float, metavar="T", help="y is 1 where the target is above, else 0")
+    parser.add_argument(
+        "--threshold", type=float, metavar="T", help="y is 1 where the target is above, else 0"
+    )
     parser.add_argument("--numeric", type=_names, default=(), metavar="A,B", help="columns taken as numbers")
-    parser.add_argument("--categorical", type=_names, default=(), metavar="A,B", help="columns taken as categories")
+    parser.add_argument(
+        "--categorical", type=_names, default=(), metavar="A,B", help="columns taken as categories"
+    )
     parser.add_argument("--exclude", type=_names, default=(), metavar="A,B", help="columns left out")
     parser.add_argument("--missing", choices=("error", "mean", "drop", "indicator"), default="error")
     parser.add_argument("--layout", choices=("auto", "dense", "csr"), default="auto")

@@ -20,9 +20,14 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     """Add the model and the rows that it works on."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model file, or a run directory")
     parser.add_argument("data", type=Path, metavar="DATA", help="an HDF5 file")
-    parser.add_argument("-x", default="X", metavar="NAME", help="data set or CSR group of the rows (default: X)")
     parser.add_argument(
-        "--part", choices=("all", "train", "test"), default="all", help="rows of the split that the model was trained with"
+        "-x", default="X", metavar="NAME", help="data set or CSR group of the rows (default: X)"
+    )
+    parser.add_argument(
+        "--part",
+        choices=("all", "train", "test"),
+        default="all",
+        help="rows of the split that the model was trained with",
     )
     add_ranks(parser, "1")
 
@@ -36,7 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add_rows(parser)
     parser.add_argument("-y", default="y", metavar="NAME", help="data set of the labels (default: y)")
-    parser.add_argument("--metric", action="append", default=[], metavar="NAME", help="repeatable; by default those of the task")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="repeatable; by default those of the task",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -53,6 +64,9 @@ def _evaluate(args: argparse.Namespace, comm: Communicator) -> int:
     if comm.rank == 0 and args.json:
         tell(json.dumps({"metrics": scores.metrics, "n_rows": scores.n_rows, "notes": scores.notes}))
     elif comm.rank == 0:
-        lines = [("rows", f"{scores.n_rows:,}"), *((name, f"{value:.10f}") for name, value in scores.metrics.items())]
+        lines = [
+            ("rows", f"{scores.n_rows:,}"),
+            *((name, f"{value:.10f}") for name, value in scores.metrics.items()),
+        ]
         tell("\n".join(f"{name:<12} {value}" for name, value in [*lines, *scores.notes.items()]))
     return 0

@@ -15,7 +15,9 @@ __all__ = ["configure", "execute"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("path", type=Path, metavar="FILE", help="an HDF5 file, a model, a checkpoint or a run directory")
+    parser.add_argument(
+        "path", type=Path, metavar="FILE", help="an HDF5 file, a model, a checkpoint or a run directory"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -46,7 +48,11 @@ def _describe_run(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is not a run directory")
     checkpoints = [file.name for file in sorted(run.checkpoints.glob("step-*.ckpt"))]
     found = {"kind": "run", "path": str(path), **run.state, "checkpoints": checkpoints}
-    return found | {key: value for key, value in (("result", run.finished), ("error", run.read_json("error.json"))) if value}
+    return found | {
+        key: value
+        for key, value in (("result", run.finished), ("error", run.read_json("error.json")))
+        if value
+    }
 
 
 def _shapes(tree: Any) -> Any:

@@ -34,7 +34,9 @@ _EXIT_CODES = (
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hpcml", description="Machine learning on MPI ranks, the same bits on any number of them.", epilog=_EXIT_CODES
+        prog="hpcml",
+        description="Machine learning on MPI ranks, the same bits on any number of them.",
+        epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"hpcml {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)

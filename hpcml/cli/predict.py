@@ -19,7 +19,9 @@ __all__ = ["configure", "execute"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     add_rows(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the HDF5 file to write")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="the HDF5 file to write"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:

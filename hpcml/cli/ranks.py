@@ -19,7 +19,10 @@ __all__ = ["add_ranks", "on_ranks"]
 def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
     """Add -n to a verb."""
     parser.add_argument(
-        "-n", type=int, metavar="N", help=f"ranks to start, unless a launcher has started them (default: {default})"
+        "-n",
+        type=int,
+        metavar="N",
+        help=f"ranks to start, unless a launcher has started them (default: {default})",
     )
 
 

@@ -32,7 +32,9 @@ def _load(args: argparse.Namespace) -> tuple[Spec, str]:
     except OSError as error:
         raise SpecError(f"{args.run}: is not a run directory ({error.strerror}: {error.filename})") from None
     here = [f"output.dir={args.run}", "output.id=null", "output.overwrite=never"]
-    spec = parse_spec(text, source=str(path), directory=args.run, overrides=[*here, *args.overrides, *args.set])
+    spec = parse_spec(
+        text, source=str(path), directory=args.run, overrides=[*here, *args.overrides, *args.set]
+    )
     began = parse_spec(text, source=str(path), directory=args.run)
     if spec_hash(spec) != spec_hash(began):
         raise SpecError("resume: an override changes the answer of the run; start another run for it")

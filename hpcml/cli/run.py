@@ -21,17 +21,25 @@ __all__ = ["add_outcome", "configure", "execute", "run_spec"]
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add key=value arguments to a verb."""
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a key of the spec, as in solver.tol=1e-8")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="the same, spelled out")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="a key of the spec, as in solver.tol=1e-8"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="the same, spelled out"
+    )
 
 
 def add_outcome(parser: argparse.ArgumentParser) -> None:
     """Add what `run` and `resume` share."""
     add_ranks(parser, "resources.ntasks of the spec")
-    parser.add_argument("--json", action="store_true", help="end standard output with result.json as one line")
+    parser.add_argument(
+        "--json", action="store_true", help="end standard output with result.json as one line"
+    )
     parser.add_argument("--require-convergence", action="store_true", help="exit 4 unless tol was certified")
     parser.add_argument(
-        "--other-arithmetic", action="store_true", help="go on where another BLAS or processor began; the bits may differ"
+        "--other-arithmetic",
+        action="store_true",
+        help="go on where another BLAS or processor began; the bits may differ",
     )
 
 

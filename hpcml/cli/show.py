@@ -20,7 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC", help="a YAML file")
     add_overrides(parser)
-    parser.add_argument("--keys", action="store_true", help="list every key with its type, default and meaning")
+    parser.add_argument(
+        "--keys", action="store_true", help="list every key with its type, default and meaning"
+    )
     parser.add_argument("--yaml", action="store_true", help="print YAML that can be run, without origins")
     parser.add_argument("--json", action="store_true", help="print JSON, without origins")
 
@@ -54,7 +56,9 @@ def _keys() -> str:
 
 def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
     if isinstance(tree, dict) and tree:
-        return [leaf for key, item in tree.items() for leaf in _leaves(item, f"{path}.{key}" if path else key)]
+        return [
+            leaf for key, item in tree.items() for leaf in _leaves(item, f"{path}.{key}" if path else key)
+        ]
     return [(path, tree)]
 
 

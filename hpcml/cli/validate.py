@@ -37,7 +37,11 @@ def _check(args: argparse.Namespace, path: Path) -> int:
         error = str(caught)
     bad = error is not None or (args.strict and bool(warnings))
     if args.json:
-        tell(json.dumps({"spec": str(path), "name": name, "valid": not bad, "error": error, "warnings": warnings}))
+        tell(
+            json.dumps(
+                {"spec": str(path), "name": name, "valid": not bad, "error": error, "warnings": warnings}
+            )
+        )
         return 2 if bad else 0
     for warning in warnings:
         say(f"hpcml: warning: {path}: {warning}")

@@ -45,7 +45,7 @@ class Layout:
 
 
 class HDF5Dataset:
-    """This rank's shards of an HDF5 file; see `open_hdf5`.
+    """The shards of an HDF5 file that belong to this process; see `open_hdf5`.
 
     Attributes
     ----------
@@ -138,7 +138,9 @@ class HDF5Dataset:
     def __enter__(self) -> HDF5Dataset:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -152,7 +154,8 @@ def open_hdf5(
 ) -> HDF5Dataset:
     """Open rows of an HDF5 file over the ranks of a communicator.
 
-    Collective, two to four small messages. Each rank opens the file read-only by itself and reads its own shards.
+    Collective, two to four small messages. Each rank opens the file read-only by itself and reads its
+    own shards.
 
     Parameters
     ----------

@@ -48,7 +48,8 @@ def _described(item: Any) -> str:
         rows, columns = (int(n) for n in item.attrs.get("shape", (item["indptr"].shape[0] - 1, -1)))
         stored = item["data"]
         share = stored.shape[0] / max(rows * columns, 1)
-        return f"CSR {rows} x {columns}, {stored.dtype}, {stored.shape[0]} entries ({share:.2%}), {_layout(stored)}"
+        entries = f"{stored.shape[0]} entries ({share:.2%})"
+        return f"CSR {rows} x {columns}, {stored.dtype}, {entries}, {_layout(stored)}"
     return f"{' x '.join(map(str, item.shape)) or 'scalar'}, {item.dtype}, {_layout(item)}"
 
 

@@ -21,7 +21,7 @@ _CALL_BYTES = 256 << 20
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file to read, without a lock: many ranks read it, and some file systems cannot lock. Local.
+    """Open an HDF5 file to read, without a lock, which some file systems do not have. Local.
 
     Raises
     ------
@@ -84,7 +84,9 @@ class HDF5Rows:
         The file cannot be opened, lacks a data set, or shapes and types do not fit together.
     """
 
-    def __init__(self, path: Path, x: str, y: str | None, weight: str | None, dtype: str | None = None) -> None:
+    def __init__(
+        self, path: Path, x: str, y: str | None, weight: str | None, dtype: str | None = None
+    ) -> None:
         self.path = path
         self.x = x
         self._file = open_file(path)
@@ -106,7 +108,9 @@ class HDF5Rows:
     def __enter__(self) -> HDF5Rows:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _found(self, name: str, kinds: type | tuple[type, ...]) -> Any:
@@ -137,9 +141,13 @@ class HDF5Rows:
         self.n_samples, self.n_features = (int(n) for n in group.attrs["shape"])
         self._check_numeric(f"{name}/data", parts.data)
         if parts.indptr.shape != (self.n_samples + 1,) or parts.data.shape != parts.indices.shape:
-            raise DataError(f"{self.path}: the CSR arrays of {name!r} do not fit the shape {group.attrs['shape']}")
+            raise DataError(
+                f"{self.path}: the CSR arrays of {name!r} do not fit the shape {group.attrs['shape']}"
+            )
         if int(parts.indptr[-1]) != parts.data.shape[0]:
-            raise DataError(f"{self.path}: {name}/indptr ends at {parts.indptr[-1]}, not at {parts.data.shape[0]}")
+            raise DataError(
+                f"{self.path}: {name}/indptr ends at {parts.indptr[-1]}, not at {parts.data.shape[0]}"
+            )
         self._check_size(name)
         return parts
 
@@ -158,7 +166,7 @@ class HDF5Rows:
         self._check_numeric(name, item)
         if item.shape not in ((self.n_samples,), (self.n_samples, 1)):
             raise DataError(
-                f"{self.path}: {self.x!r} has {self.n_samples} rows and {name!r} has shape {tuple(item.shape)}"
+                f"{self.path}: {self.x!r} has {self.n_samples} rows and {name!r} has shape {item.shape}"
             )
         return item
 
@@ -195,7 +203,11 @@ class HDF5Rows:
     def column(self, which: str, start: int, stop: int) -> NDArray[np.float64] | None:
         """Return rows of "y" or "weight" as float64, or None where there is none."""
         item = self._columns[which]
-        return None if item is None else self._read(item, start, stop, np.dtype(np.float64)).reshape(stop - start)
+        return (
+            None
+            if item is None
+            else self._read(item, start, stop, np.dtype(np.float64)).reshape(stop - start)
+        )
 
     def rows(self, start: int, stop: int) -> Matrix:
         """Return rows of X, an array or a csr_array."""
@@ -225,6 +237,8 @@ class HDF5Rows:
                 else:
                     part[...] = item[first:last]
             except OSError as error:
-                raise DataError(f"{self.path}: rows {first} to {last} of {item.name} cannot be read ({error})") from None
+                raise DataError(
+                    f"{self.path}: rows {first} to {last} of {item.name} cannot be read ({error})"
+                ) from None
         self.bytes_read += (stop - start) * row_bytes
         return out

@@ -40,8 +40,8 @@ def check_spec(spec: Spec) -> None:
         raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")
     if spec.data.format not in ("auto", "hdf5") and not spec.data.source:
         raise SpecError(
-            f"data.format: {spec.data.format} is of tables; name them in data.source, and in data.path the HDF5 "
-            "file to make from them"
+            f"data.format: {spec.data.format} is of tables; name them in data.source, and in data.path "
+            "the HDF5 file to make from them"
         )
 
 
@@ -49,8 +49,12 @@ def warnings_of(spec: Spec) -> list[str]:
     """Return what is allowed but probably not meant. Local."""
     found = []
     if spec.data.split.method == "none":
-        found.append("data.split.method: none leaves no test rows: metrics will be those of the training rows")
-    if spec.model.penalty == "none" and (spec.model.C is not None or spec.model.alpha not in (None, 0.0, 1e-4)):
+        found.append(
+            "data.split.method: none leaves no test rows: metrics will be those of the training rows"
+        )
+    if spec.model.penalty == "none" and (
+        spec.model.C is not None or spec.model.alpha not in (None, 0.0, 1e-4)
+    ):
         found.append("model.penalty: none ignores model.alpha and model.C")
     if spec.output.overwrite == "always":
         found.append("output.overwrite: always replaces whatever run is in output.dir")

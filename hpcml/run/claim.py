@@ -1,4 +1,4 @@
-"""Whose run directory is it: a new run's, this one's to go on with, or another's?"""
+"""Whose run directory it is: a new run's, this one's to go on with, or another's."""
 
 from __future__ import annotations
 
@@ -82,13 +82,17 @@ class Claim:
         directory.refuse_foreign(self._hash, spec.output.overwrite)
         state, finished = directory.state, directory.finished
         same = state.get("spec") == self._hash
-        anew = spec.output.overwrite == "always" or (spec.output.overwrite == "same_hash" and finished is not None)
+        anew = spec.output.overwrite == "always" or (
+            spec.output.overwrite == "same_hash" and finished is not None
+        )
         if same and finished is not None and not anew:
             unchanged = state.get("input") == fingerprint(spec.data.path)
             return Plan(result=finished if unchanged else None, compares=not unchanged)
         resumes = self._resumes() if same and not anew else False
         if spec.checkpoint.resume == "required" and not resumes:
-            raise SpecError(f"checkpoint.resume: required, and {directory.path} has no checkpoint of this run")
+            raise SpecError(
+                f"checkpoint.resume: required, and {directory.path} has no checkpoint of this run"
+            )
         if not resumes:
             directory.clear()
         return Plan(resumes=resumes, attempt=self._begin(state if same else {}, hosts))
@@ -105,7 +109,9 @@ class Claim:
         }
         return self.directory.begin(texts, {**state, "name": self.spec.name, "spec": self._hash})
 
-    def confirm(self, plan: Plan, data: str, arithmetic: str, other_arithmetic: bool) -> dict[str, Any] | None:
+    def confirm(
+        self, plan: Plan, data: str, arithmetic: str, other_arithmetic: bool
+    ) -> dict[str, Any] | None:
         """Bind the directory to the rows that were read; return the result if the run is finished after all.
 
         Collective, two small messages.
@@ -117,12 +123,17 @@ class Claim:
         """
         state = self._comm.bcast(self.directory.state if self._comm.rank == 0 else None)
         if (plan.resumes or plan.compares) and state.get("data") != data:
-            raise on_all_ranks(SpecError(f"the training rows have changed since {self.directory.path} was begun; {_CURE}"))
+            raise on_all_ranks(
+                SpecError(f"the training rows have changed since {self.directory.path} was begun; {_CURE}")
+            )
         if plan.compares:
             return self._comm.bcast(self.directory.finished if self._comm.rank == 0 else None)  # type: ignore[no-any-return]
         if plan.resumes and state.get("arithmetic") != arithmetic and not other_arithmetic:
-            sentence = f"the run was begun with {state.get('arithmetic')}, this is {arithmetic}: the bits would differ"
-            raise on_all_ranks(SpecError(f"{sentence}; go on with --other-arithmetic, or start anew elsewhere"))
+            began = state.get("arithmetic")
+            sentence = f"the run was begun with {began}, this is {arithmetic}: the bits would differ"
+            raise on_all_ranks(
+                SpecError(f"{sentence}; go on with --other-arithmetic, or start anew elsewhere")
+            )
         with agreed(self._comm):
             if self._comm.rank == 0:
                 source = fingerprint(self.spec.data.path)

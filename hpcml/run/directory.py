@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,9 @@ class RunDirectory:
         if not names or overwrite == "always":
             return
         if not state:
-            raise SpecError(f"output.dir: {self.path} holds files that are no run's; choose another directory")
+            raise SpecError(
+                f"output.dir: {self.path} holds files that are no run's; choose another directory"
+            )
         left_nothing = state.get("state") == "failed" and not any(self.path.glob("checkpoints/*.ckpt"))
         if state.get("spec") != spec_hash and not left_nothing:
             raise SpecError(
@@ -164,8 +167,6 @@ class RunDirectory:
             return True
         with os.fdopen(handle, "wb") as file:
             file.write(json_bytes(report))
-        try:
+        with suppress(OutputError):
             self.set_state(state="failed")
-        except OutputError:
-            pass
         return True

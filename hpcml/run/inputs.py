@@ -39,7 +39,9 @@ def make_recipe(data: Data) -> Recipe:
 def _numbers(mapping: Mapping[str, float | str]) -> dict[str, float]:
     for raw, value in mapping.items():
         if isinstance(value, str):
-            raise SpecError(f"data.target.map: {raw!r} becomes the text {value!r}; write a number, as in {raw}: 1")
+            raise SpecError(
+                f"data.target.map: {raw!r} becomes the text {value!r}; write a number, as in {raw}: 1"
+            )
     return {raw: float(value) for raw, value in mapping.items()}
 
 

@@ -46,8 +46,8 @@ def _mpiexec(name: str) -> str:
         if found:
             return found
     raise SpecError(
-        f"-n: there is no {' or '.join(names)} to start ranks with; pip install 'hpcml[mpi]', load the site's MPI "
-        "module, or run with -n 1"
+        f"-n: there is no {' or '.join(names)} to start ranks with; pip install 'hpcml[mpi]', load "
+        "the site's MPI module, or run with -n 1"
     )
 
 

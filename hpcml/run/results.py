@@ -9,6 +9,7 @@ from hpcml import __version__
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.metrics import Scores
 from hpcml.algorithms.solver import Result
+from hpcml.algorithms.survey import Survey
 from hpcml.io.hdf5 import HDF5Rows
 from hpcml.io.model import write_model
 from hpcml.run.directory import RunDirectory
@@ -53,16 +54,12 @@ def make_result(spec: Spec, solved: Solved, scores: Scores) -> dict[str, Any]:
     }
 
 
-def write_linear_model(directory: RunDirectory, spec: Spec, solved: Solved, rows: HDF5Rows) -> None:
+def write_linear_model(
+    directory: RunDirectory, spec: Spec, solved: Solved, found: Survey, rows: HDF5Rows
+) -> None:
     """Write model.h5. Local: one process calls it."""
     model = solved.model
-    arrays = {
-        "coef": model.coef,
-        "intercept": [model.intercept],
-        "classes": model.classes,
-        "mean": model.mean,
-        "scale": model.scale,
-    }
+    alpha = 0.0 if spec.model.penalty == "none" else spec.model.alpha
     about = {
         "kind": model.kind,
         "digest": model.digest,
@@ -70,20 +67,23 @@ def write_linear_model(directory: RunDirectory, spec: Spec, solved: Solved, rows
         "name": spec.name,
         "feature_names": rows.texts("feature_names"),
         "labels": rows.labels,
-        "strength": 0.0 if spec.model.penalty == "none" else spec.model.C or spec.model.alpha,
+        "alpha": 1 / (spec.model.C * found.total_weight) if alpha is None and spec.model.C else alpha,
+        "total_weight": found.total_weight,
+        "objective": solved.result.objective,
+        "reason": solved.result.reason,
         "n_iter": solved.result.n_iter,
         "converged": solved.result.converged,
         "certificate": solved.result.certificate.value,
         "spec": resolved(spec),
     }
-    write_model(directory.model, arrays, about)
+    write_model(directory.model, model.arrays(), about)
 
 
 def save_results(
-    directory: RunDirectory, spec: Spec, solved: Solved, result: dict[str, Any], rows: HDF5Rows
+    directory: RunDirectory, spec: Spec, solved: Solved, result: dict[str, Any], found: Survey, rows: HDF5Rows
 ) -> None:
     """Write model, result and, last, the manifest. Local: one process calls it."""
     if spec.output.model:
-        write_linear_model(directory, spec, solved, rows)
+        write_linear_model(directory, spec, solved, found, rows)
     directory.write_json("result.json", result)
     directory.finish()

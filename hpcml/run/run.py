@@ -78,7 +78,12 @@ class Run:
     """
 
     def __init__(
-        self, spec: Spec, text: str, comm: Communicator, provenance: dict[str, Any], options: Options = Options()
+        self,
+        spec: Spec,
+        text: str,
+        comm: Communicator,
+        provenance: dict[str, Any],
+        options: Options = Options(),
     ) -> None:
         self.spec = spec
         self._world = comm
@@ -97,7 +102,8 @@ class Run:
     def execute(self) -> dict[str, Any]:
         """Do what is left of the run and return its result.
 
-        Collective. A finished run gives its stored result; an unfinished one goes on from its last checkpoint.
+        Collective. A finished run gives its stored result; an unfinished one goes on from its last
+        checkpoint.
 
         Raises
         ------
@@ -151,8 +157,8 @@ class Run:
         families = sorted(set(self.comm.allgather(arithmetic_family())))
         if len(families) > 1:
             sentence = (
-                f"ranks compute with different arithmetic ({'; '.join(families)}): ask for nodes of one type, or set "
-                "OPENBLAS_CORETYPE and NPY_DISABLE_CPU_FEATURES to what all of them have"
+                f"ranks compute with different arithmetic ({'; '.join(families)}): ask for nodes of one "
+                "type, or set OPENBLAS_CORETYPE and NPY_DISABLE_CPU_FEATURES to what all of them have"
             )
             raise on_all_ranks(SpecError(sentence))
         return families[0]
@@ -166,7 +172,9 @@ class Run:
             if split.method != "none" and split.test != 0.0:
                 test = stack.enter_context(open_part(self.spec, self.comm, "test"))
         where = "kept in memory" if train.in_memory else "read at each pass"
-        self._show(f"{train.n_samples:,} training rows x {train.n_features:,} features, {where} ({train.reason})")
+        self._show(
+            f"{train.n_samples:,} training rows x {train.n_features:,} features, {where} ({train.reason})"
+        )
         with self.phases("read"):
             found = survey(train, classes=self.spec.task == "classification", names=self._names(train))
             make_loss(self.spec.model.type, found.classes)
@@ -188,7 +196,7 @@ class Run:
         with agreed(self.comm):
             if self.comm.rank == 0:
                 self._journal.flush()
-                save_results(self.directory, self.spec, solved, result, parts.train.rows)
+                save_results(self.directory, self.spec, solved, result, parts.found, parts.train.rows)
         return result
 
     def _solve(self, parts: _Parts, plan: Plan, saver: Saver) -> Solved:

@@ -75,6 +75,8 @@ class Saver:
         with agreed(self._comm):
             if self._comm.rank == 0:
                 self._journal.flush()
-                write_checkpoint(self._directory.checkpoints, self.last_saved, to_tree(progress.loop), self._keep)
+                write_checkpoint(
+                    self._directory.checkpoints, self.last_saved, to_tree(progress.loop), self._keep
+                )
         self._saved_at = time.monotonic()
         self.seconds += time.perf_counter() - begin

@@ -21,11 +21,15 @@ def render_table(result: dict[str, Any]) -> str:
     on = "training rows" if "rows" in result["notes"] else "test rows"
     rows = [
         ("run", f"{result['name']}: {state}, {result['reason']}"),
-        ("rows", f"{result['n_rows']:,} training, {result['n_test_rows']:,} measured; {result['n_features']:,} features"),
+        ("rows", f"{result['n_rows']:,} training, {result['n_test_rows']:,} measured"),
+        ("features", f"{result['n_features']:,}"),
         ("ranks", f"{result['n_ranks']}{nodes}, {result['n_shards']} shards"),
         ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
         ("objective", f"{result['objective']:.10g}"),
-        ("certificate", f"{result['certificate']:.2e} ({_KINDS[result['certificate_kind']]}; tol {result['tol']:g})"),
+        (
+            "certificate",
+            f"{result['certificate']:.2e} ({_KINDS[result['certificate_kind']]}; tol {result['tol']:g})",
+        ),
         *((name, f"{value:.6f} ({on})") for name, value in result["metrics"].items()),
         *(("note", f"{name}: {note}") for name, note in result["notes"].items()),
         ("seconds", _seconds(result["seconds"])),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.rows import raw_prediction
-from hpcml.algorithms.linear_model import LinearModel
+from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
 from hpcml.algorithms.metrics import METRICS, Scores, evaluate
 from hpcml.algorithms.survey import Names, survey
 from hpcml.collectives import Communicator, agreed
@@ -21,7 +21,7 @@ from hpcml.io.files import write_bytes
 from hpcml.io.image import hdf5_image
 from hpcml.io.model import ModelFile, read_model
 
-__all__ = ["Rows", "evaluate_model", "linear_model", "predict_rows"]
+__all__ = ["Rows", "evaluate_model", "predict_rows"]
 
 _METRICS = {"logistic_regression": ("roc_auc", "log_loss", "accuracy"), "linear_regression": ("r2", "rmse")}
 
@@ -43,13 +43,6 @@ class Rows:
     x: str = "X"
     y: str | None = "y"
     part: str = "all"
-
-
-def linear_model(file: ModelFile) -> LinearModel:
-    """Return the model in a model file. Local."""
-    arrays = file.arrays
-    intercept = float(arrays["intercept"][0])
-    return LinearModel(file.about["kind"], arrays["coef"], intercept, *(arrays[k] for k in ("classes", "mean", "scale")))
 
 
 def _opened(comm: Communicator, path: Path, rows: Rows) -> tuple[ModelFile, HDF5Dataset]:
@@ -92,22 +85,26 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
         fitting = _METRICS[file.about["kind"]]
         unknown = set(metrics) - set(fitting) or set(metrics) - set(METRICS)
         if unknown:
-            raise on_all_ranks(SpecError(f"metric {sorted(unknown)[0]!r} does not fit; choose from {', '.join(fitting)}"))
+            raise on_all_ranks(
+                SpecError(f"metric {sorted(unknown)[0]!r} does not fit; choose from {', '.join(fitting)}")
+            )
         survey(data, classes=False, names=Names(f"{rows.path}:{rows.x}", f"{rows.path}:{rows.y}"))
-        return evaluate(data, linear_model(file), metrics or fitting)
+        return evaluate(data, model_from_arrays(file.about["kind"], file.arrays), metrics or fitting)
 
 
 def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path) -> int:
     """Write the predictions of a model, a row each, and return their number.
 
-    Collective: two passes, and one message that brings all predictions to one rank, which writes `row` (number in the
-    source), `prediction`, and for a classifier `probability` of the second class.
+    Collective: two passes, and one message that brings all predictions to one rank, which writes `row`
+    (number in the source), `prediction`, and for a classifier `probability` of the second class.
     """
     file, data = _opened(comm, path, rows)
-    model = linear_model(file)
+    model = model_from_arrays(file.about["kind"], file.arrays)
     with data:
         survey(data, classes=False, names=Names(f"{rows.path}:{rows.x}"))
-        blocks = [(block.index, raw_prediction(block, model.coef, model.intercept)) for block in data.blocks()]
+        blocks = [
+            (block.index, raw_prediction(block, model.coef, model.intercept)) for block in data.blocks()
+        ]
     index = _on_first(comm, np.concatenate([np.zeros(0, np.int64), *(i for i, _ in blocks)]))
     z = _on_first(comm, np.concatenate([np.zeros(0), *(z for _, z in blocks)]))
     with agreed(comm):

@@ -1,0 +1,48 @@
+"""From a model file to a fitted estimator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hpcml.algorithms.linear_model import model_from_arrays
+from hpcml.estimators import LinearEstimator, Outcome, estimator_from_model
+from hpcml.io.model import read_model
+
+__all__ = ["load_model"]
+
+
+def load_model(path: str | Path) -> LinearEstimator:
+    """Return the fitted estimator that a run saved: LogisticRegression, LinearRegression or Ridge.
+
+    Local. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+        A model file, or a run directory that has one.
+
+    Raises
+    ------
+    DataError
+        It is missing, or not a model file of this version.
+
+    Examples
+    --------
+    >>> model = load_model("runs/flights-delay")  # doctest: +SKIP
+    >>> model.predict_proba(X)  # doctest: +SKIP
+    """
+    path = Path(path)
+    file = read_model(path / "model.h5" if path.is_dir() else path)
+    about = file.about
+    model = model_from_arrays(about["kind"], file.arrays)
+    settings: dict[str, Any] = {"fit_intercept": about["spec"]["model"]["fit_intercept"]}
+    strength = about["alpha"] * about["total_weight"]
+    if about["kind"] == "logistic_regression":
+        settings["C"] = 1.0 / strength if strength else float("inf")
+    else:
+        settings["alpha"] = strength
+    outcome = Outcome(**{name: about[name] for name in Outcome._fields})
+    return estimator_from_model(
+        model, labels=about["labels"], feature_names=about["feature_names"], outcome=outcome, **settings
+    )
