@@ -104,8 +104,8 @@ class MPICommunicator:
 
 
 def library_version() -> str:
-    """Return the first line that the MPI library says of itself. Local."""
-    return MPI.Get_library_version().split("\n")[0].strip("\x00 ")
+    """Return what the MPI library calls itself. Local."""
+    return MPI.Get_library_version().split("\n")[0].split(",")[0].strip("\x00 ")
 
 
 def open_mpi_world(environ: Mapping[str, str] = os.environ) -> MPICommunicator:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.algorithms.linear_model import model_from_arrays
-from hpcml.estimators import LinearEstimator, Outcome, estimator_from_model
+from hpcml.estimators import estimator_from_model
+from hpcml.estimators.base import LinearEstimator, Outcome
 from hpcml.io.model import read_model
 
 __all__ = ["load_model"]

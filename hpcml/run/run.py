@@ -154,7 +154,7 @@ class Run:
         return self.comm.rank == 0 if error.on_all_ranks else first
 
     def _agreed_arithmetic(self) -> str:
-        families = sorted(set(self.comm.allgather(arithmetic_family())))
+        families: list[str] = sorted(set(self.comm.allgather(arithmetic_family())))
         if len(families) > 1:
             sentence = (
                 f"ranks compute with different arithmetic ({'; '.join(families)}): ask for nodes of one "
@@ -263,6 +263,10 @@ class Run:
             "seconds": {**seconds, "total": round(self.phases.total, 4)},
             "seconds_reading": round(float(reading), 4),
             "seconds_checkpoints": round(saver.seconds, 4),
-            "messages": {"allreduce": self.comm.calls["allreduce"], "bytes": self.comm.bytes["allreduce"]},
+            "messages": {
+                "allreduce": self.comm.calls["allreduce"],
+                "bytes": self.comm.bytes["allreduce"],
+                "seconds": round(self.comm.seconds["allreduce"], 4),
+            },
             "run": str(self.directory.path),
         }

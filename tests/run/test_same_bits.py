@@ -1,0 +1,248 @@
+"""One spec, one answer: any number of ranks, any storage of the same rows, any cache."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import small
+
+from hpcml.data import RowSelection
+from hpcml.io.files import file_digest
+from hpcml.io.model import read_model
+
+SIZES = [1, 2, 3, 5]
+SOLVERS = ["gd", "nesterov", "lbfgs", "newton"]
+TASKS = {"logistic": ("logistic_regression", "y"), "linear": ("linear_regression", "t")}
+# (spec keys), and the cases whose answers must be the same bits as each other's
+STORES = {"dense": "X", "csr": "S"}
+CACHES = ["memory", "none"]
+STANDARDIZE = [{"standardize": {}}]
+ONE_SHARD = {"data__partition": {}}
+OTHERS: dict[str, dict[str, Any]] = {
+    "more ranks than shards": ONE_SHARD,
+    "more ranks than shards, streamed, newton": {**ONE_SHARD, "data__cache": "none", "solver__name": "newton"},
+    "chunked": {"data__x": "chunked"},
+    "integers": {"data__x": "integers"},
+    "their floats": {"data__x": "rounded"},
+    "float32": {"data__x": "float32", "data__dtype": "float32"},
+    "weights": {"data__weight": "w", "preprocessing": STANDARDIZE},
+    "C": {"model__C": 3.0, "model__alpha": None, "model__fit_intercept": False},
+    "standardized": {"preprocessing": STANDARDIZE},
+    "standardized csr": {"data__x": "S", "preprocessing": STANDARDIZE},
+    "no test part": {"data__split": {"method": "none"}},
+    "some rows": {"data__rows": {"start": 100, "stop": 500, "fraction": 0.7}, "seed": 5},
+}
+MANY = {
+    f"{solver} {task} {store} {cache}": {
+        "solver__name": solver,
+        "model__type": TASKS[task][0],
+        "data__y": TASKS[task][1],
+        "data__x": STORES[store],
+        "data__cache": cache,
+    }
+    for solver, task, store, cache in itertools.product(SOLVERS, TASKS, STORES, CACHES)
+}
+CASES = MANY | OTHERS
+# What of result.json may depend on where and how it was computed.
+CIRCUMSTANCES = ("n_ranks", "seconds", "seconds_reading", "seconds_checkpoints", "messages", "run")
+
+
+def _slug(case: str) -> str:
+    return case.replace(" ", "-").replace(",", "")
+
+
+def _spec(folder: Path, rows: Path, keys: dict[str, Any]) -> Path:
+    keys = dict(keys)
+    if keys.get("model__alpha", 1) is None:
+        del keys["model__alpha"]
+        keys["model"] = {"type": "logistic_regression"}
+    return small.write_spec(folder, rows, **dict(sorted(keys.items())))
+
+
+@pytest.fixture(scope="module")
+def ran(rows, tmp_path_factory):
+    """Every case on every number of ranks: {case: {size: run directory}}; what each rank saw is checked."""
+    folder = tmp_path_factory.mktemp("same")
+    specs = {case: _spec(folder / f"{_slug(case)}.yaml", rows, keys) for case, keys in CASES.items()}
+    found: dict[str, dict[int, Path]] = {case: {} for case in CASES}
+    for n in SIZES:
+        lines, more = [], []
+        for case, spec in specs.items():
+            found[case][n] = folder / f"{n}-{_slug(case)}"
+            lines.append(["run", spec, f"output.dir={found[case][n]}", "--json"])
+        for case, x in (("lbfgs logistic dense memory", "X"), ("lbfgs logistic csr memory", "S")):
+            run = found[case][n]
+            more += [
+                ["predict", run, rows, "-x", x, "-o", folder / f"{n}-{x}.h5"],
+                ["predict", run / "model.h5", rows, "-x", x, "--part", "test", "-o", folder / f"{n}-{x}-test.h5"],
+                ["evaluate", run, rows, "-x", x, "--part", "test", "--json"],
+            ]
+        ended = small.commands(n, [*lines, *more], folder / f"on{n}", timeout=120)
+        for line, ranks in zip([*lines, *more], ended, strict=True):
+            assert [rank.code for rank in ranks] == [0] * n, (line, ranks)
+            assert not any(rank.stdout or rank.stderr for rank in ranks[1:]), (line, ranks)
+        for (case, runs), ranks in zip(found.items(), ended, strict=False):
+            assert json.loads(ranks[0].stdout.splitlines()[-1]) == small.result_of(runs[n]), case
+        (folder / f"evaluate{n}.json").write_text(json.dumps([ranks[0].stdout for ranks in ended[-6:]]))
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_do_not_change_the_answer(ran, case):
+    runs = ran[case]
+    results = {n: small.result_of(run) for n, run in runs.items()}
+    rank_free = [{k: v for k, v in r.items() if k not in CIRCUMSTANCES} for r in results.values()]
+    assert rank_free[0]["converged"], rank_free[0]["reason"]
+    assert all(r == rank_free[0] for r in rank_free)
+    assert [r["n_ranks"] for r in results.values()] == SIZES
+    journals = [small.iterations(run) for run in runs.values()]
+    assert [line["iter"] for line in journals[0]] == list(range(rank_free[0]["n_iter"] + 1))
+    assert all(journal == journals[0] for journal in journals)
+    models = [small.everything(run)["model.h5"] for run in runs.values()]
+    assert len({len(model) for model in models}) == 1
+
+
+@pytest.mark.parametrize("case", [case for case in MANY if case.endswith("memory")])
+def test_streaming_does_not_change_the_answer(ran, case):
+    kept, streamed = (
+        small.result_of(ran[name][3]) for name in (case, case.removesuffix("memory") + "none")
+    )
+    assert (kept["cache"], streamed["cache"]) == ("memory", "none")
+    different = {key for key in kept if kept[key] != streamed[key]}
+    assert different <= {"cache", "run", "seconds", "seconds_reading", "messages"}
+
+
+def test_storage_does_not_change_the_answer(ran):
+    digests = {case: small.result_of(runs[2])["model_digest"] for case, runs in ran.items()}
+    assert digests["integers"] == digests["their floats"]
+    # Another chunk shape is another partition, hence other bits, as the house has it.
+    objective = {case: small.result_of(runs[2])["objective"] for case, runs in ran.items()}
+    assert objective["chunked"] == pytest.approx(objective["lbfgs logistic dense memory"], rel=1e-12)
+    # Cases that should differ do: a digest that never changes would pass everything above.
+    # Digests may agree only where the specs do: same solver and rows, another cache.
+    apart = [case for case in CASES if not case.endswith(" none") and case != "their floats"]
+    assert len({digests[case] for case in apart}) == len(apart)
+
+
+def test_solvers_agree_on_the_minimum(ran):
+    for task, store in itertools.product(TASKS, STORES):
+        values = [small.result_of(ran[f"{s} {task} {store} memory"][2])["objective"] for s in SOLVERS]
+        assert max(values) - min(values) <= 1e-8 * abs(values[0])
+
+
+def test_there_was_more_than_one_shard_a_rank_and_less(ran):
+    assert small.result_of(ran["lbfgs logistic dense memory"][5])["n_shards"] == 10
+    assert small.result_of(ran["more ranks than shards"][5])["n_shards"] == 1
+
+
+@pytest.mark.parametrize("case", ["lbfgs logistic dense memory", "newton linear csr none", "standardized"])
+def test_the_digest_is_of_the_bits_in_the_model_file(ran, case):
+    import hashlib
+
+    file = read_model(ran[case][3] / "model.h5")
+    hasher = hashlib.sha256(file.about["kind"].encode())
+    for name in ("coef", "intercept", "classes", "mean", "scale"):
+        part = file.arrays[name].astype("<f8")
+        hasher.update(np.array([part.size], "<i8").tobytes() + part.tobytes())
+    assert hasher.hexdigest() == small.result_of(ran[case][3])["model_digest"] == file.about["digest"]
+
+
+def _split(rows: Path) -> np.ndarray:
+    keep = RowSelection(0, test=0.2, part="test").keeps(np.arange(small.N_ROWS))
+    assert 0.1 < keep.mean() < 0.3
+    return keep
+
+
+def test_the_numbers_are_those_of_plain_numpy(ran, rows):
+    run = ran["lbfgs logistic dense memory"][3]
+    result, model = small.result_of(run), read_model(run / "model.h5").arrays
+    with h5py.File(rows) as file:
+        X, y = file["X"][()], file["y"][()]
+    test = _split(rows)
+    z = X @ model["coef"] + model["intercept"]
+    loss = np.log1p(np.exp(-np.where(y == 1, z, -z)))
+    assert result["objective"] == pytest.approx(loss[~test].mean() + 0.005 * (model["coef"] ** 2).sum())
+    pairs = z[test & (y == 1)][:, None] - z[test & (y == 0)]
+    assert result["metrics"] == pytest.approx(
+        {
+            "roc_auc": ((pairs > 0) + 0.5 * (pairs == 0)).mean(),
+            "log_loss": loss[test].mean(),
+            "accuracy": ((z > 0) == y)[test].mean(),
+        }
+    )
+    assert (result["n_rows"], result["n_test_rows"]) == ((~test).sum(), test.sum())
+    residual = (1 / (1 + np.exp(-z)) - y)[~test]
+    gradient = X[~test].T @ residual / residual.size + 0.01 * model["coef"]
+    assert np.abs(gradient).max() < 1e-5 and abs(residual.mean()) < 1e-5
+
+
+@pytest.mark.parametrize("x", ["X", "S"])
+def test_predictions_are_the_same_bytes(ran, rows, x):
+    folder = ran["C"][1].parent
+    assert len({file_digest(folder / f"{n}-{x}-test.h5") for n in SIZES}) == len(SIZES)  # names of models differ
+    case = {"X": "lbfgs logistic dense memory", "S": "lbfgs logistic csr memory"}[x]
+    model = read_model(ran[case][1] / "model.h5").arrays
+    found = []
+    for n in SIZES:
+        with h5py.File(folder / f"{n}-{x}.h5") as file, h5py.File(folder / f"{n}-{x}-test.h5") as part:
+            found.append({name: file[name][()].tobytes() for name in ("row", "prediction", "probability")})
+            rows_read, probability = file["row"][()], file["probability"][()]
+            assert (part["row"][()] == np.flatnonzero(_split(rows))).all()
+            assert (part["probability"][()] == probability[part["row"][()]]).all()
+            assert set(file["prediction"][()]) == {0, 1}
+    assert all(f == found[0] for f in found)
+    assert (rows_read == np.arange(small.N_ROWS)).all()
+    with h5py.File(rows) as file:
+        X = file[{"X": "X", "S": "zeros"}[x]][()]
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-(X @ model["coef"] + model["intercept"]))), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_evaluate_gives_the_metrics_of_the_run(ran, n):
+    folder = ran["C"][1].parent
+    said = json.loads((folder / f"evaluate{n}.json").read_text())
+    for text, case in ((said[2], "lbfgs logistic dense memory"), (said[5], "lbfgs logistic csr memory")):
+        assert json.loads(text)["metrics"] == small.result_of(ran[case][1])["metrics"]  # to the last bit
+        assert json.loads(text)["n_rows"] == small.result_of(ran[case][1])["n_test_rows"]
+
+
+def test_a_run_directory_is_complete(ran):
+    for runs in ran.values():
+        for run in runs.values():
+            files = small.everything(run)
+            manifest = json.loads(files["manifest.json"])
+            want = {"spec.yaml", "resolved.yaml", "provenance.json", "metrics.jsonl", "model.h5", "result.json"}
+            assert set(manifest["files"]) == want
+            for name, digest in manifest["files"].items():
+                assert file_digest(run / name) == digest
+            assert set(files) <= want | {"manifest.json", "state.json", "log.txt"}
+            assert json.loads(files["state.json"])["state"] == "done"
+            mark = (run / "manifest.json").stat().st_mtime_ns
+            assert all((run / name).stat().st_mtime_ns <= mark for name in want)
+
+
+def test_the_result_has_what_was_promised(ran):
+    result = small.result_of(ran["weights"][2])
+    promised = {
+        "model_digest", "objective", "certificate", "converged", "reason", "n_iter", "metrics", "n_rows",
+        "n_ranks", "arithmetic", "seconds",
+    }  # fmt: skip
+    assert promised <= set(result)
+    assert all(isinstance(value, float) for value in result["metrics"].values())
+    assert set(result["seconds"]) == {"convert", "open", "read", "solve", "evaluate", "total"}
+    assert result["certificate"] <= result["tol"] == 1e-9
+    provenance = json.loads(small.everything(ran["weights"][2])["provenance.json"])
+    assert set(provenance) >= {"command", "versions", "hosts", "git", "slurm", "python", "system"}
+
+
+def test_one_message_an_iteration(ran):
+    for n in SIZES[1:]:
+        result = small.result_of(ran["newton logistic dense memory"][n])
+        other = small.result_of(ran["newton logistic dense memory"][1])
+        assert result["messages"]["allreduce"] == other["messages"]["allreduce"]
