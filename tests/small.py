@@ -64,7 +64,7 @@ def tree(data: Path, **keys: Any) -> dict[str, Any]:
         "name": "small",
         "data": {"path": str(data), "partition": CUT},
         "model": {"type": "logistic_regression", "alpha": 0.01},
-        "solver": {"name": "lbfgs", "tol": 1e-9, "max_iter": 400},
+        "solver": {"name": "lbfgs", "tol": 1e-8, "max_iter": 400},
         "checkpoint": {"every": "none"},
     }
     for key, value in keys.items():

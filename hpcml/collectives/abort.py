@@ -1,4 +1,4 @@
-"""The abort hook: an uncaught exception on one rank ends the whole job.
+"""The abort hook: a rank that fails ends the whole job.
 
 Installed by the first line of the package, before NumPy, because most failures that strike
 one rank strike early (a flaky mount, a missing library), when no other code is there to help.
@@ -6,17 +6,26 @@ one rank strike early (a flaky mount, a missing library), when no other code is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any, NoReturn
 
 from hpcml.collectives.launch import is_launched, launched_rank
+from hpcml.errors import HpcmlError
 
 __all__ = ["end_job", "install", "on_failure"]
+
+_GRACE = 2.0
+"""Seconds that a rank leaving with an error waits for the others to leave as well."""
+_LAST_RESORT = 4
+"""Seconds after which a rank that cannot end the job in order is killed, which launchers notice."""
 
 _before_abort: list[Callable[[BaseException, str], bool]] = []
 
@@ -29,20 +38,36 @@ def on_failure(report: Callable[[BaseException, str], bool]) -> None:
     _before_abort.append(report)
 
 
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, absent, a full disk: the job must end all the same
+            stream.flush()
+
+
+def _joined_mpi() -> Any:
+    """Return mpi4py.MPI, started if need be: only a rank that takes part in MPI can end the others.
+
+    MPI starts when all ranks come to it. Where some never do, SIGALRM kills this process: MPICH's
+    launcher overlooks an exit code before MPI starts, but no launcher overlooks a signal.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_LAST_RESORT)
+    from mpi4py import MPI
+
+    return MPI
+
+
 def end_job(code: int) -> None:
     """End every rank of this job with `code`, as far as the launcher passes it on.
 
     Local: nothing collective may stand in an error path. Returns where no launcher is.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     if not is_launched():
         return
     try:
-        # A rank that fails before MPI starts leaves the others waiting in its initialisation:
-        # only a rank that takes part in MPI can end them.
-        from mpi4py import MPI
-
+        MPI = _joined_mpi()
         if not MPI.Is_finalized():
             MPI.COMM_WORLD.Abort(code)
     except (ImportError, RuntimeError):
@@ -50,12 +75,78 @@ def end_job(code: int) -> None:
         os._exit(code)
 
 
+def _all_leave() -> bool:
+    """Tell whether all ranks come here within the grace. The package itself never uses this communicator."""
+    MPI = _joined_mpi()
+    if MPI.Is_finalized():
+        return True
+    request = MPI.COMM_WORLD.Ibarrier()
+    deadline = time.monotonic() + _GRACE
+    while not (done := request.Test()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    signal.alarm(0)
+    return bool(done)
+
+
+def _leave(code: int) -> None:
+    """Let this rank end with `code` if all ranks end so; otherwise end the job."""
+    with contextlib.suppress(ImportError, RuntimeError):
+        if _all_leave():
+            return
+    end_job(code)
+
+
+class _Leaving:
+    """Rides on a SystemExit and is dropped with it.
+
+    No hook sees a SystemExit, and one that is caught means nothing. One that nobody catches is dropped by
+    the interpreter itself: after the last Python frame, before MPI's finalisation would wait for the others.
+    """
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def __del__(self) -> None:
+        if sys._getframe().f_back is None:
+            _flush()
+            _leave(self.code)
+
+
+def _leaving(status: object) -> SystemExit:
+    """Return the SystemExit of a status as sys.exit takes it; None and 0 are success."""
+    error = SystemExit(status)
+    if status is not None and status != 0:
+        error.__dict__["leaving"] = _Leaving(status & 0xFF if isinstance(status, int) else 1)
+    return error
+
+
+def _exit(status: object = None, /) -> NoReturn:
+    """Stand in for sys.exit. The error is no local variable: its traceback would keep it alive."""
+    raise _leaving(status)
+
+
+def _wants_traceback(error: BaseException, text: str) -> bool:
+    answers = [report(error, text) for report in _before_abort]
+    return all(answers)
+
+
 def _fail(error: BaseException, text: str) -> None:
+    """Speak and end the job; never return to an interpreter that would wait in MPI's finalisation."""
+    together = isinstance(error, HpcmlError) and error.on_all_ranks
     rank = launched_rank()
-    if all([report(error, text) for report in _before_abort]):
-        where = "" if rank is None else f"rank {rank}: "
-        sys.stderr.write("".join(f"{where}{line}\n" for line in text.rstrip().splitlines()))
-    end_job(getattr(error, "exit_code", 1))
+    try:
+        if _wants_traceback(error, text) and not (together and rank):
+            # One that all ranks raise needs no rank: a sentence for the user, once.
+            prefix = "" if rank is None or together else f"rank {rank}: "
+            lines = [str(error)] if together else text.rstrip().splitlines()
+            sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines))
+    finally:
+        code = error.exit_code if isinstance(error, HpcmlError) else 1
+        if together:
+            _flush()
+            _leave(code)
+            os._exit(code)
+        end_job(code)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -72,3 +163,4 @@ def install() -> None:
     if is_launched() and sys.excepthook is not _excepthook:
         sys.excepthook = _excepthook
         threading.excepthook = _thread_excepthook
+        sys.exit = _exit

@@ -25,10 +25,11 @@ def describe_file(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {"kind": "HDF5 file", "path": str(path), "bytes": path.stat().st_size}
         if "about" in file.attrs:
             about = json.loads(str(file.attrs["about"]))
-            names = ("kind", "name", "digest", "hpcml", "converged", "certificate", "n_iter")
-            found |= {"kind": "model", "model": {name: about[name] for name in names if name in about}}
+            names = ("kind", "name", "model", "data", "labels", "digest", "hpcml", "converged", "certificate", "n_iter")
+            kind = "model" if "coef" in file else "predictions"
+            found |= {"kind": kind, "about": {name: about[name] for name in names if name in about}}
         if "hpcml_digest" in file.attrs:
-            found["content digest"] = str(file.attrs["hpcml_digest"])
+            found["content digest"] = bytes(file.attrs["hpcml_digest"]).decode()
         sets: dict[str, Any] = {}
         file.visititems(lambda name, item: sets.update({name: _described(item)} if _is_shown(item) else {}))
         found["data sets"] = sets

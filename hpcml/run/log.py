@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-__all__ = ["open_log", "warn"]
+__all__ = ["keep_quiet", "open_log", "warn"]
 
 
 def open_log(path: Path, level: str) -> None:
@@ -16,6 +16,12 @@ def open_log(path: Path, level: str) -> None:
     logger = logging.getLogger("hpcml")
     logger.setLevel(level.upper())
     logger.addHandler(handler)
+    logger.propagate = False
+
+
+def keep_quiet() -> None:
+    """Keep the package's records off the terminal: what a user must read goes there by itself. Local."""
+    logging.getLogger("hpcml").addHandler(logging.NullHandler())
 
 
 def warn(sentence: str) -> None:

@@ -27,7 +27,7 @@ from hpcml.io.dataset import HDF5Dataset
 from hpcml.run.claim import Claim, Plan
 from hpcml.run.inputs import convert_inputs, open_part
 from hpcml.run.journal import Journal
-from hpcml.run.log import open_log, warn
+from hpcml.run.log import keep_quiet, open_log, warn
 from hpcml.run.phases import Phases
 from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
@@ -128,6 +128,7 @@ class Run:
         if not self.claim.is_begun:
             return
         on_failure(self._record)
+        keep_quiet()
         if self.comm.rank == 0:
             open_log(self.directory.path / "log.txt", self.spec.output.log_level)
         times = self.spec.watchdog
@@ -150,8 +151,9 @@ class Run:
 
     def fail(self, error: HpcmlError) -> bool:
         """Record a failure for the user; tell whether this process should speak of it. Local."""
-        first = not self.claim.is_begun or self._record(error, "".join(traceback.format_exception(error)))
-        return self.comm.rank == 0 if error.on_all_ranks else first
+        if error.on_all_ranks and self.comm.rank != 0:
+            return False
+        return not self.claim.is_begun or self._record(error, "".join(traceback.format_exception(error)))
 
     def _agreed_arithmetic(self) -> str:
         families: list[str] = sorted(set(self.comm.allgather(arithmetic_family())))

@@ -18,37 +18,40 @@ from hpcml.io.model import read_model
 
 SIZES = [1, 2, 3, 5]
 SOLVERS = ["gd", "nesterov", "lbfgs", "newton"]
-TASKS = {"logistic": ("logistic_regression", "y"), "linear": ("linear_regression", "t")}
-# (spec keys), and the cases whose answers must be the same bits as each other's
-STORES = {"dense": "X", "csr": "S"}
-CACHES = ["memory", "none"]
 STANDARDIZE = [{"standardize": {}}]
-ONE_SHARD = {"data__partition": {}}
 OTHERS: dict[str, dict[str, Any]] = {
-    "more ranks than shards": ONE_SHARD,
-    "more ranks than shards, streamed, newton": {**ONE_SHARD, "data__cache": "none", "solver__name": "newton"},
+    "more ranks than shards": {"data__partition": {}},
     "chunked": {"data__x": "chunked"},
-    "integers": {"data__x": "integers"},
-    "their floats": {"data__x": "rounded"},
+    "integers": {"data__x": "integers", "data__cache": "none"},
     "float32": {"data__x": "float32", "data__dtype": "float32"},
     "weights": {"data__weight": "w", "preprocessing": STANDARDIZE},
-    "C": {"model__C": 3.0, "model__alpha": None, "model__fit_intercept": False},
-    "standardized": {"preprocessing": STANDARDIZE},
-    "standardized csr": {"data__x": "S", "preprocessing": STANDARDIZE},
-    "no test part": {"data__split": {"method": "none"}},
+    "C": {"model": {"type": "logistic_regression", "C": 3.0}, "model__fit_intercept": False},
+    "no test part": {"data__split": {"method": "none"}, "data__x": "S", "preprocessing": STANDARDIZE},
     "some rows": {"data__rows": {"start": 100, "stop": 500, "fraction": 0.7}, "seed": 5},
 }
-MANY = {
-    f"{solver} {task} {store} {cache}": {
+
+
+def _keys(solver: str, task: str, x: str, cache: str) -> dict[str, Any]:
+    model, y = {"logistic": ("logistic_regression", "y"), "linear": ("linear_regression", "t")}[task]
+    return {
         "solver__name": solver,
-        "model__type": TASKS[task][0],
-        "data__y": TASKS[task][1],
-        "data__x": STORES[store],
+        "model__type": model,
+        "data__y": y,
+        "data__x": {"dense": "X", "csr": "S"}[x],
         "data__cache": cache,
     }
-    for solver, task, store, cache in itertools.product(SOLVERS, TASKS, STORES, CACHES)
+
+
+# Each solver sees each storage in memory and streamed, and each task.
+PLACES = {("logistic", "dense"): "memory", ("logistic", "csr"): "none",
+          ("linear", "dense"): "none", ("linear", "csr"): "memory"}  # fmt: skip
+MANY = {
+    f"{solver} {task} {x}": _keys(solver, task, x, cache)
+    for solver, ((task, x), cache) in itertools.product(SOLVERS, PLACES.items())
 }
 CASES = MANY | OTHERS
+TWINS = {case: keys | {"data__cache": {"memory": "none", "none": "memory"}[keys["data__cache"]]}
+         for case, keys in MANY.items()}  # fmt: skip
 # What of result.json may depend on where and how it was computed.
 CIRCUMSTANCES = ("n_ranks", "seconds", "seconds_reading", "seconds_checkpoints", "messages", "run")
 
@@ -57,26 +60,18 @@ def _slug(case: str) -> str:
     return case.replace(" ", "-").replace(",", "")
 
 
-def _spec(folder: Path, rows: Path, keys: dict[str, Any]) -> Path:
-    keys = dict(keys)
-    if keys.get("model__alpha", 1) is None:
-        del keys["model__alpha"]
-        keys["model"] = {"type": "logistic_regression"}
-    return small.write_spec(folder, rows, **dict(sorted(keys.items())))
-
-
 @pytest.fixture(scope="module")
 def ran(rows, tmp_path_factory):
     """Every case on every number of ranks: {case: {size: run directory}}; what each rank saw is checked."""
     folder = tmp_path_factory.mktemp("same")
-    specs = {case: _spec(folder / f"{_slug(case)}.yaml", rows, keys) for case, keys in CASES.items()}
+    specs = {case: small.write_spec(folder / f"{_slug(case)}.yaml", rows, **keys) for case, keys in CASES.items()}
     found: dict[str, dict[int, Path]] = {case: {} for case in CASES}
     for n in SIZES:
         lines, more = [], []
         for case, spec in specs.items():
             found[case][n] = folder / f"{n}-{_slug(case)}"
             lines.append(["run", spec, f"output.dir={found[case][n]}", "--json"])
-        for case, x in (("lbfgs logistic dense memory", "X"), ("lbfgs logistic csr memory", "S")):
+        for case, x in (("lbfgs logistic dense", "X"), ("lbfgs logistic csr", "S")):
             run = found[case][n]
             more += [
                 ["predict", run, rows, "-x", x, "-o", folder / f"{n}-{x}.h5"],
@@ -108,40 +103,35 @@ def test_ranks_do_not_change_the_answer(ran, case):
     assert len({len(model) for model in models}) == 1
 
 
-@pytest.mark.parametrize("case", [case for case in MANY if case.endswith("memory")])
-def test_streaming_does_not_change_the_answer(ran, case):
-    kept, streamed = (
-        small.result_of(ran[name][3]) for name in (case, case.removesuffix("memory") + "none")
-    )
-    assert (kept["cache"], streamed["cache"]) == ("memory", "none")
-    different = {key for key in kept if kept[key] != streamed[key]}
-    assert different <= {"cache", "run", "seconds", "seconds_reading", "messages"}
+def test_streaming_does_not_change_the_answer(ran, rows, tmp_path):
+    specs = {case: small.write_spec(tmp_path / f"{_slug(case)}.yaml", rows, **TWINS[case]) for case in TWINS}
+    lines = [["run", spec, f"output.dir={tmp_path / _slug(case)}"] for case, spec in specs.items()]
+    assert all(ranks[0].code == 0 for ranks in small.commands(1, lines, tmp_path / "on1"))
+    for case in TWINS:
+        one, other = small.result_of(ran[case][1]), small.result_of(tmp_path / _slug(case))
+        assert {one["cache"], other["cache"]} == {"memory", "none"}
+        different = {key for key in one if one[key] != other[key]}
+        assert different <= {"cache", "run", "seconds", "seconds_reading", "seconds_checkpoints"}
 
 
-def test_storage_does_not_change_the_answer(ran):
-    digests = {case: small.result_of(runs[2])["model_digest"] for case, runs in ran.items()}
-    assert digests["integers"] == digests["their floats"]
-    # Another chunk shape is another partition, hence other bits, as the house has it.
-    objective = {case: small.result_of(runs[2])["objective"] for case, runs in ran.items()}
-    assert objective["chunked"] == pytest.approx(objective["lbfgs logistic dense memory"], rel=1e-12)
-    # Cases that should differ do: a digest that never changes would pass everything above.
-    # Digests may agree only where the specs do: same solver and rows, another cache.
-    apart = [case for case in CASES if not case.endswith(" none") and case != "their floats"]
-    assert len({digests[case] for case in apart}) == len(apart)
+def test_other_specs_have_other_digests(ran):
+    # A digest that never changes would pass the tests above.
+    digests = [small.result_of(runs[2])["model_digest"] for runs in ran.values()]
+    assert len(set(digests)) == len(digests)
 
 
 def test_solvers_agree_on_the_minimum(ran):
-    for task, store in itertools.product(TASKS, STORES):
-        values = [small.result_of(ran[f"{s} {task} {store} memory"][2])["objective"] for s in SOLVERS]
-        assert max(values) - min(values) <= 1e-8 * abs(values[0])
+    for task, x in PLACES:
+        values = [small.result_of(ran[f"{s} {task} {x}"][2])["objective"] for s in SOLVERS]
+        assert max(values) - min(values) <= 1e-7 * abs(values[0])
 
 
 def test_there_was_more_than_one_shard_a_rank_and_less(ran):
-    assert small.result_of(ran["lbfgs logistic dense memory"][5])["n_shards"] == 10
+    assert small.result_of(ran["lbfgs logistic dense"][5])["n_shards"] == 10
     assert small.result_of(ran["more ranks than shards"][5])["n_shards"] == 1
 
 
-@pytest.mark.parametrize("case", ["lbfgs logistic dense memory", "newton linear csr none", "standardized"])
+@pytest.mark.parametrize("case", ["lbfgs logistic dense", "newton linear csr", "no test part"])
 def test_the_digest_is_of_the_bits_in_the_model_file(ran, case):
     import hashlib
 
@@ -160,7 +150,7 @@ def _split(rows: Path) -> np.ndarray:
 
 
 def test_the_numbers_are_those_of_plain_numpy(ran, rows):
-    run = ran["lbfgs logistic dense memory"][3]
+    run = ran["lbfgs logistic dense"][3]
     result, model = small.result_of(run), read_model(run / "model.h5").arrays
     with h5py.File(rows) as file:
         X, y = file["X"][()], file["y"][()]
@@ -186,7 +176,7 @@ def test_the_numbers_are_those_of_plain_numpy(ran, rows):
 def test_predictions_are_the_same_bytes(ran, rows, x):
     folder = ran["C"][1].parent
     assert len({file_digest(folder / f"{n}-{x}-test.h5") for n in SIZES}) == len(SIZES)  # names of models differ
-    case = {"X": "lbfgs logistic dense memory", "S": "lbfgs logistic csr memory"}[x]
+    case = {"X": "lbfgs logistic dense", "S": "lbfgs logistic csr"}[x]
     model = read_model(ran[case][1] / "model.h5").arrays
     found = []
     for n in SIZES:
@@ -207,7 +197,7 @@ def test_predictions_are_the_same_bytes(ran, rows, x):
 def test_evaluate_gives_the_metrics_of_the_run(ran, n):
     folder = ran["C"][1].parent
     said = json.loads((folder / f"evaluate{n}.json").read_text())
-    for text, case in ((said[2], "lbfgs logistic dense memory"), (said[5], "lbfgs logistic csr memory")):
+    for text, case in ((said[2], "lbfgs logistic dense"), (said[5], "lbfgs logistic csr")):
         assert json.loads(text)["metrics"] == small.result_of(ran[case][1])["metrics"]  # to the last bit
         assert json.loads(text)["n_rows"] == small.result_of(ran[case][1])["n_test_rows"]
 
@@ -236,13 +226,13 @@ def test_the_result_has_what_was_promised(ran):
     assert promised <= set(result)
     assert all(isinstance(value, float) for value in result["metrics"].values())
     assert set(result["seconds"]) == {"convert", "open", "read", "solve", "evaluate", "total"}
-    assert result["certificate"] <= result["tol"] == 1e-9
+    assert result["certificate"] <= result["tol"] == 1e-8
     provenance = json.loads(small.everything(ran["weights"][2])["provenance.json"])
     assert set(provenance) >= {"command", "versions", "hosts", "git", "slurm", "python", "system"}
 
 
 def test_one_message_an_iteration(ran):
     for n in SIZES[1:]:
-        result = small.result_of(ran["newton logistic dense memory"][n])
-        other = small.result_of(ran["newton logistic dense memory"][1])
+        result = small.result_of(ran["newton logistic dense"][n])
+        other = small.result_of(ran["newton logistic dense"][1])
         assert result["messages"]["allreduce"] == other["messages"]["allreduce"]
