@@ -19,7 +19,7 @@ HOUSE = Path(__file__).parent.parent / "hpcml"
 
 # Rooms on one line do not import each other. process may raise errors' errors, nothing more.
 FLOORS = [
-    {"errors"},
+    {"errors", "resources"},
     {"process"},
     {"collectives", "spec"},
     {"data"},

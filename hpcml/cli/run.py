@@ -11,6 +11,7 @@ from hpcml.cli.ranks import add_ranks
 from hpcml.cli.terminal import complain, say, speaks, tell
 from hpcml.collectives.launch import is_launched
 from hpcml.errors import EXIT_NOT_CONVERGED, HpcmlError
+from hpcml.resources import jobs_directory
 from hpcml.run.checks import check_spec
 from hpcml.run.directory import RunDirectory, run_path
 from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
@@ -45,7 +46,8 @@ def add_outcome(parser: argparse.ArgumentParser) -> None:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
-    parser.add_argument("spec", type=Path, metavar="SPEC", help="a YAML file")
+    examples = f"a YAML file; examples are in {jobs_directory()}"
+    parser.add_argument("spec", type=Path, metavar="SPEC", help=examples)
     add_overrides(parser)
     add_outcome(parser)
 

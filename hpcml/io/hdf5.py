@@ -46,7 +46,10 @@ def _why_not(path: Path, error: OSError) -> str:
         return "is a directory, not an HDF5 file"
     if "truncated" in str(error):
         return f"is truncated: it has {path.stat().st_size} bytes and its header speaks of more"
-    return "is not an HDF5 file" if not h5py.is_hdf5(path) else f"cannot be opened ({error})"
+    if h5py.is_hdf5(path):
+        return f"cannot be opened ({error})"
+    is_table = {".csv", ".parquet", ".npy", ".gz", ".zip"} & set(path.suffixes)
+    return "is not an HDF5 file" + ("; name it in data.source, or convert it first" if is_table else "")
 
 
 def _present(file: h5py.File) -> str:
