@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from hpcml.cli.run import add_outcome, add_overrides, run_spec
@@ -31,11 +32,9 @@ def _load(args: argparse.Namespace) -> tuple[Spec, str]:
         text, given = path.read_text(), (args.run / "spec.yaml").read_text()
     except OSError as error:
         raise SpecError(f"{args.run}: is not a run directory ({error.strerror}: {error.filename})") from None
-    here = [f"output.dir={args.run}", "output.id=null", "output.overwrite=never"]
-    spec = parse_spec(
-        text, source=str(path), directory=args.run, overrides=[*here, *args.overrides, *args.set]
-    )
+    spec = parse_spec(text, source=str(path), directory=args.run, overrides=[*args.overrides, *args.set])
     began = parse_spec(text, source=str(path), directory=args.run)
     if spec_hash(spec) != spec_hash(began):
         raise SpecError("resume: an override changes the answer of the run; start another run for it")
-    return spec, given
+    # Not an override, which would be read as YAML: a directory may be called anything.
+    return replace(spec, output=replace(spec.output, dir=args.run, id=None, overwrite="never")), given

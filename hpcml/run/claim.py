@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hpcml.collectives import Communicator, agreed
@@ -86,7 +87,7 @@ class Claim:
             spec.output.overwrite == "same_hash" and finished is not None
         )
         if same and finished is not None and not anew:
-            unchanged = state.get("input") == fingerprint(spec.data.path)
+            unchanged = state.get("inputs") == self._inputs()
             return Plan(result=finished if unchanged else None, compares=not unchanged)
         resumes = self._resumes() if same and not anew else False
         if spec.checkpoint.resume == "required" and not resumes:
@@ -96,6 +97,11 @@ class Claim:
         if not resumes:
             directory.clear()
         return Plan(resumes=resumes, attempt=self._begin(state if same else {}, hosts))
+
+    def _inputs(self) -> list[dict[str, Any] | None]:
+        """Return what tells cheaply that the data files are the same. Local."""
+        test = self.spec.data.split.test
+        return [fingerprint(path) for path in (self.spec.data.path, test) if isinstance(path, Path)]
 
     def _resumes(self) -> bool:
         allowed = self.spec.checkpoint.resume != "never"
@@ -124,7 +130,7 @@ class Claim:
         state = self._comm.bcast(self.directory.state if self._comm.rank == 0 else None)
         if (plan.resumes or plan.compares) and state.get("data") != data:
             raise on_all_ranks(
-                SpecError(f"the training rows have changed since {self.directory.path} was begun; {_CURE}")
+                SpecError(f"the rows have changed since {self.directory.path} was begun; {_CURE}")
             )
         if plan.compares:
             return self._comm.bcast(self.directory.finished if self._comm.rank == 0 else None)  # type: ignore[no-any-return]
@@ -136,8 +142,7 @@ class Claim:
             )
         with agreed(self._comm):
             if self._comm.rank == 0:
-                source = fingerprint(self.spec.data.path)
-                self.directory.set_state(data=data, arithmetic=arithmetic, input=source)
+                self.directory.set_state(data=data, arithmetic=arithmetic, inputs=self._inputs())
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from hpcml.errors import OutputError, SpecError
 from hpcml.io.files import file_digest, output_error, write_bytes
 from hpcml.spec import Spec
 
-__all__ = ["RunDirectory", "json_bytes", "run_path"]
+__all__ = ["RunDirectory", "json_bytes", "plain", "run_path"]
 
 _MANIFESTED = ("spec.yaml", "resolved.yaml", "provenance.json", "metrics.jsonl", "model.h5", "result.json")
 
@@ -23,9 +24,18 @@ def run_path(spec: Spec) -> Path:
     return Path(spec.output.dir, spec.output.id or "")
 
 
+def plain(value: Any) -> Any:
+    """Return `value` with NaN and Inf, which JSON cannot say, as None. Local."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def json_bytes(value: Any) -> bytes:
     """Return indented JSON with a newline at its end. Local."""
-    return (json.dumps(value, indent=2) + "\n").encode()
+    return (json.dumps(plain(value), indent=2) + "\n").encode()
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,13 @@ class RunDirectory:
         manifest = self.read_json("manifest.json")
         if manifest is None or self.state.get("state") != "done":
             return None
-        path = self.path / "result.json"
-        if not path.exists() or file_digest(path) != manifest["files"].get("result.json"):
-            return None
-        return self.read_json("result.json")
+        files = manifest["files"]
+        whole = all(self._is_whole(name, files[name]) for name in ("result.json", "model.h5") if name in files)
+        return self.read_json("result.json") if whole else None
+
+    def _is_whole(self, name: str, digest: str) -> bool:
+        path = self.path / name
+        return path.exists() and file_digest(path) == digest
 
     def refuse_foreign(self, spec_hash: str, overwrite: str) -> None:
         """Refuse a directory that holds something else.
@@ -121,11 +134,11 @@ class RunDirectory:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            for name in ("error.json", "manifest.json"):
-                (self.path / name).unlink(missing_ok=True)
+            for old in (self.error, self.path / "manifest.json", *self.path.glob("watchdog/*")):
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.path, error) from error
-        attempt = int(self.state.get("attempt", 0)) + 1
+        attempt = int(state.get("attempt", 0)) + 1
         for name, text in texts.items():
             write_bytes(self.path / name, text.encode())
         self.write_json("state.json", {**state, "state": "running", "attempt": attempt})

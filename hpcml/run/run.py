@@ -25,6 +25,7 @@ from hpcml.errors import HpcmlError, SpecError, on_all_ranks
 from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.run.claim import Claim, Plan
+from hpcml.run.directory import plain
 from hpcml.run.inputs import convert_inputs, open_part
 from hpcml.run.journal import Journal
 from hpcml.run.log import keep_quiet, open_log, warn
@@ -194,7 +195,9 @@ class Run:
             solved = self._solve(parts, plan, saver)
         with self.phases("evaluate"):
             scores = self._evaluate(parts, solved)
-        result = make_result(self.spec, solved, scores) | self._circumstances(parts, family, plan, saver)
+        result: dict[str, Any] = plain(
+            make_result(self.spec, solved, scores) | self._circumstances(parts, family, plan, saver)
+        )
         with agreed(self.comm):
             if self.comm.rank == 0:
                 self._journal.flush()

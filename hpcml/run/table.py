@@ -14,23 +14,25 @@ def _seconds(seconds: dict[str, float]) -> str:
     return f"{seconds['total']:.2f} ({', '.join(parts)})"
 
 
+def _number(value: float | None, form: str) -> str:
+    return "not a number" if value is None else format(value, form)
+
+
 def render_table(result: dict[str, Any]) -> str:
     """Return the result of a run as lines of name and value. Local."""
     nodes = f" on {result['n_nodes']} node{'s' * (result['n_nodes'] > 1)}"
     state = "converged" if result["converged"] else "NOT CONVERGED"
     on = "training rows" if "rows" in result["notes"] else "test rows"
+    kind = _KINDS[result["certificate_kind"]]
     rows = [
         ("run", f"{result['name']}: {state}, {result['reason']}"),
         ("rows", f"{result['n_rows']:,} training, {result['n_test_rows']:,} measured"),
         ("features", f"{result['n_features']:,}"),
         ("ranks", f"{result['n_ranks']}{nodes}, {result['n_shards']} shards"),
         ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
-        ("objective", f"{result['objective']:.10g}"),
-        (
-            "certificate",
-            f"{result['certificate']:.2e} ({_KINDS[result['certificate_kind']]}; tol {result['tol']:g})",
-        ),
-        *((name, f"{value:.6f} ({on})") for name, value in result["metrics"].items()),
+        ("objective", _number(result["objective"], ".10g")),
+        ("certificate", f"{_number(result['certificate'], '.2e')} ({kind}; tol {result['tol']:g})"),
+        *((name, f"{_number(value, '.6f')} ({on})") for name, value in result["metrics"].items()),
         *(("note", f"{name}: {note}") for name, note in result["notes"].items()),
         ("seconds", _seconds(result["seconds"])),
         ("model", result["model_digest"] or "cut by max_time: no digest is promised"),

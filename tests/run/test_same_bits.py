@@ -50,10 +50,15 @@ MANY = {
     for solver, ((task, x), cache) in itertools.product(SOLVERS, PLACES.items())
 }
 CASES = MANY | OTHERS
+WITH_FIVE = {*MANY, "more ranks than shards"}  # five ranks on two cores take their time
 TWINS = {case: keys | {"data__cache": {"memory": "none", "none": "memory"}[keys["data__cache"]]}
          for case, keys in MANY.items()}  # fmt: skip
 # What of result.json may depend on where and how it was computed.
 CIRCUMSTANCES = ("n_ranks", "seconds", "seconds_reading", "seconds_checkpoints", "messages", "run")
+
+
+def _rank_free(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key not in CIRCUMSTANCES}
 
 
 def _slug(case: str) -> str:
@@ -69,6 +74,8 @@ def ran(rows, tmp_path_factory):
     for n in SIZES:
         lines, more = [], []
         for case, spec in specs.items():
+            if n == 5 and case not in WITH_FIVE:
+                continue
             found[case][n] = folder / f"{n}-{_slug(case)}"
             lines.append(["run", spec, f"output.dir={found[case][n]}", "--json"])
         for case, x in (("lbfgs logistic dense", "X"), ("lbfgs logistic csr", "S")):
@@ -82,8 +89,9 @@ def ran(rows, tmp_path_factory):
         for line, ranks in zip([*lines, *more], ended, strict=True):
             assert [rank.code for rank in ranks] == [0] * n, (line, ranks)
             assert not any(rank.stdout or rank.stderr for rank in ranks[1:]), (line, ranks)
-        for (case, runs), ranks in zip(found.items(), ended, strict=False):
-            assert json.loads(ranks[0].stdout.splitlines()[-1]) == small.result_of(runs[n]), case
+        for line, ranks in zip(lines, ended, strict=False):
+            written = small.result_of(Path(line[2].removeprefix("output.dir=")))
+            assert json.loads(ranks[0].stdout.splitlines()[-1]) == written, line
         (folder / f"evaluate{n}.json").write_text(json.dumps([ranks[0].stdout for ranks in ended[-6:]]))
     return found
 
@@ -92,10 +100,10 @@ def ran(rows, tmp_path_factory):
 def test_ranks_do_not_change_the_answer(ran, case):
     runs = ran[case]
     results = {n: small.result_of(run) for n, run in runs.items()}
-    rank_free = [{k: v for k, v in r.items() if k not in CIRCUMSTANCES} for r in results.values()]
+    rank_free = [_rank_free(result) for result in results.values()]
     assert rank_free[0]["converged"], rank_free[0]["reason"]
     assert all(r == rank_free[0] for r in rank_free)
-    assert [r["n_ranks"] for r in results.values()] == SIZES
+    assert [r["n_ranks"] for r in results.values()] == list(runs)
     journals = [small.iterations(run) for run in runs.values()]
     assert [line["iter"] for line in journals[0]] == list(range(rank_free[0]["n_iter"] + 1))
     assert all(journal == journals[0] for journal in journals)
@@ -110,14 +118,15 @@ def test_streaming_does_not_change_the_answer(ran, rows, tmp_path):
     for case in TWINS:
         one, other = small.result_of(ran[case][1]), small.result_of(tmp_path / _slug(case))
         assert {one["cache"], other["cache"]} == {"memory", "none"}
-        different = {key for key in one if one[key] != other[key]}
-        assert different <= {"cache", "run", "seconds", "seconds_reading", "seconds_checkpoints"}
+        assert _rank_free(one) | {"cache": ""} == _rank_free(other) | {"cache": ""}
+        assert one["messages"]["allreduce"] == other["messages"]["allreduce"]
 
 
 def test_other_specs_have_other_digests(ran):
     # A digest that never changes would pass the tests above.
-    digests = [small.result_of(runs[2])["model_digest"] for runs in ran.values()]
-    assert len(set(digests)) == len(digests)
+    digests = {case: small.result_of(runs[2])["model_digest"] for case, runs in ran.items()}
+    assert digests.pop("chunked") == digests["lbfgs logistic dense"]  # so small that no rounding tells
+    assert len(set(digests.values())) == len(digests)
 
 
 def test_solvers_agree_on_the_minimum(ran):
@@ -231,7 +240,7 @@ def test_the_result_has_what_was_promised(ran):
     assert set(provenance) >= {"command", "versions", "hosts", "git", "slurm", "python", "system"}
 
 
-def test_one_message_an_iteration(ran):
+def test_the_number_of_messages_does_not_grow_with_the_ranks(ran):
     for n in SIZES[1:]:
         result = small.result_of(ran["newton logistic dense"][n])
         other = small.result_of(ran["newton logistic dense"][1])
