@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from hpcml.collectives import Communicator, agreed
-from hpcml.errors import DataError
+from hpcml.errors import DataError, on_all_ranks
+from hpcml.moves import make_move
 
 __all__ = [
     "ArrayDataset",
@@ -27,12 +27,15 @@ __all__ = [
     "RowPartition",
     "RowSelection",
     "Source",
+    "is_csr",
     "make_block",
     "make_partition",
+    "part_of",
 ]
 
 Matrix: TypeAlias = "NDArray[Any] | sparse.csr_array"
 
+_INDEX_BYTES = 4
 _BLOCK_BYTES = 512 << 10
 _SHARD_BYTES = 64 << 20
 _SHARDS = 1024
@@ -162,13 +165,19 @@ def _uniform(seed: int, stream: int, rows: NDArray[np.int64]) -> NDArray[np.floa
     with np.errstate(over="ignore"):
         key = _mixed(np.uint64(seed % 2**64) + np.uint64(stream) * np.uint64(0x9E3779B97F4A7C15))
         bits = _mixed(key ^ _mixed(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 def _mixed(z: Any) -> Any:
+    """Return the finalizer of SplitMix64."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def is_csr(X: Any) -> TypeGuard[Any]:
+    """Tell whether X holds sparse rows. Local."""
+    return bool(sparse.issparse(X))
 
 
 @dataclass(frozen=True)
@@ -224,12 +233,11 @@ def make_block(
     selection: RowSelection | None = None,
 ) -> Block:
     """Return the block of all stored rows of a run of shards, selected and compacted. Local."""
+    X = _canonical(X) if is_csr(X) else X
     start, stop = partition.rows_of(shards)
     index = np.arange(start, stop)
     shard_starts = np.clip(np.arange(shards.start, shards.stop + 1) * partition.shard_rows, start, stop)
-    piece_starts = np.unique(
-        np.concatenate([shard_starts, *(_pieces(partition, s, stop) for s in shards)])
-    )
+    piece_starts = np.unique(np.concatenate([shard_starts, *(_pieces(partition, s, stop) for s in shards)]))
     if selection is not None:
         keep = selection.keeps(index)
         before = np.concatenate([[0], np.cumsum(keep)])
@@ -244,7 +252,17 @@ def make_block(
     return Block(X, labels, weights, index, shard_rows, piece_rows)
 
 
+def _canonical(X: Any) -> Any:
+    """Return CSR rows with sorted columns, each once: sums then do not depend on how entries were stored."""
+    if X.has_canonical_format:
+        return X
+    X = X.copy()
+    X.sum_duplicates()
+    return X
+
+
 def _pieces(partition: RowPartition, shard: int, stop: int) -> NDArray[np.int64]:
+    """Return where the blocks of a shard start."""
     first = shard * partition.shard_rows
     return np.arange(first, min(first + partition.shard_rows, stop), partition.block_rows)
 
@@ -278,22 +296,21 @@ class Dataset(Protocol):
 class ArrayDataset:
     """Rows in memory; with a communicator, each rank's own rows in rank order.
 
-    Collective: a few small messages, and one exchange in which the rows of a shard that a rank border
-    cuts move to the rank that has the shard's first row. The bits of a result then do not depend on how
-    the rows were split.
+    Collective: three small messages, and where a rank border cuts a shard an exchange in which its rows
+    move to the rank that has its first one. The bits of a result then do not depend on how the rows were
+    split, nor on their layout in memory: X is used in C order or as canonical CSR, in float64 unless it is float32.
 
     Parameters
     ----------
-    X : (my rows, n_features) array or csr_array
+    X : (my rows, n_features) array or CSR
+        A rank without rows gives shape (0, n_features).
     y, weight : (my rows,) array, optional
     comm : Communicator
-    partition : RowPartition, optional
-        Of another size's making; by default it follows from the shape.
 
     Raises
     ------
     DataError
-        Lengths differ, ranks differ in columns, dtype or kind, or there are no rows.
+        X is not a numeric matrix, lengths differ, ranks differ in columns, dtype or kind, or there are no rows.
     """
 
     def __init__(
@@ -305,20 +322,18 @@ class ArrayDataset:
         comm: Communicator,
     ) -> None:
         with agreed(comm):
-            _check_lengths(X, y, weight)
-        shapes = comm.allgather([*X.shape, _n_bytes(X), str(X.dtype), sparse.issparse(X), y is None, weight is None])
-        rows = [shape[0] for shape in shapes]
-        _check_alike(shapes)
-        n = sum(rows)
-        source = Source(n, int(X.shape[1]), sum(shape[2] for shape in shapes) / n)
+            rows = _checked(X, y, weight)
+        facts = [_Facts(*one) for one in comm.allgather(_facts_of(rows))]
+        _check_alike(facts)
+        starts = np.concatenate([[0], np.cumsum([one.n_rows for one in facts])])
+        n = int(starts[-1])
+        source = Source(n, facts[0].n_features, sum(one.n_bytes for one in facts) / n)
         self.comm = comm
         self.n_samples = n
         self.n_features = source.n_features
-        starts = np.concatenate([[0], np.cumsum(rows)])
         self.partition = _owned_by_first_row(make_partition(source, comm.size), starts)
-        X, y, weight = _with_whole_shards(comm, self.partition, starts, X, y, weight)
-        shards = self.partition.shards_of(comm.rank)
-        self._block = make_block(X, y, weight, shards, self.partition)
+        rows = _with_whole_shards(comm, self.partition, starts, rows)
+        self._block = make_block(*rows, self.partition.shards_of(comm.rank), self.partition)
 
     def blocks(self, shard: int | None = None) -> Iterator[Block]:
         """Yield all my rows as one block, or those of one shard of mine. Local."""
@@ -342,24 +357,80 @@ def part_of(block: Block, i: int) -> Block:
     )
 
 
-def _check_lengths(X: Matrix, y: NDArray[Any] | None, weight: NDArray[Any] | None) -> None:
-    for name, array in (("y", y), ("weight", weight)):
-        if array is not None and array.shape[0] != X.shape[0]:
-            raise DataError(f"X has {X.shape[0]} rows and {name} has {array.shape[0]}")
+class _Rows(NamedTuple):
+    """One rank's rows as they are used."""
+
+    X: Matrix
+    y: NDArray[np.float64] | None
+    weight: NDArray[np.float64] | None
 
 
-def _n_bytes(X: Matrix) -> int:
-    if sparse.issparse(X):
-        return int(X.data.nbytes + X.indices.nbytes)
-    return int(X.nbytes)
+def _checked(X: Any, y: Any, weight: Any) -> _Rows:
+    X = _matrix(X)
+    return _Rows(X, _column("y", y, X.shape[0]), _column("weight", weight, X.shape[0]))
 
 
-def _check_alike(shapes: list[list[Any]]) -> None:
-    if sum(shape[0] for shape in shapes) == 0:
-        raise DataError("there are no rows")
-    for what, i in (("columns", 1), ("dtype of X", 3), ("kind of X (dense or CSR)", 4), ("y", 5), ("weight", 6)):
-        if len({shape[i] for shape in shapes}) > 1:
-            raise DataError(f"ranks differ in {what}: {[shape[i] for shape in shapes]}")
+def _matrix(X: Any) -> Matrix:
+    """Return X as canonical CSR, or dense in C order with a row's own strides."""
+    X = sparse.csr_array(X) if is_csr(X) else np.asarray(X)
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise DataError(f"X has shape {X.shape}; it needs rows and columns")
+    if X.dtype.kind not in "fiub":
+        raise DataError(f"X is not numeric (its type is {X.dtype})")
+    dtype = np.dtype(np.float32 if X.dtype.newbyteorder("=") == np.float32 else np.float64)
+    if is_csr(X):
+        return _canonical(X.astype(dtype, copy=False))
+    # One row or one column may have any stride there and still be contiguous; BLAS is called by strides.
+    return np.ascontiguousarray(X, dtype).reshape(-1).reshape(X.shape)
+
+
+def _column(name: str, values: Any, n_rows: int) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    values = np.asarray(values)
+    if values.shape != (n_rows,):
+        raise DataError(f"X has {n_rows} rows and {name} has shape {values.shape}")
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"{name} is not numeric (its type is {values.dtype})")
+    return np.ascontiguousarray(values, np.float64)
+
+
+class _Facts(NamedTuple):
+    """What ranks tell each other of their rows."""
+
+    n_rows: int
+    n_features: int
+    n_bytes: int
+    dtype: str
+    kind: str
+    has_y: bool
+    has_weight: bool
+
+
+def _facts_of(rows: _Rows) -> _Facts:
+    X, y, weight = rows
+    # Columns count as 4 bytes however they are stored: the partition must not follow from a type of index.
+    n_bytes = X.nnz * (X.dtype.itemsize + _INDEX_BYTES) if is_csr(X) else X.nbytes
+    kind = "CSR" if is_csr(X) else "dense"
+    n_rows, n_features = map(int, X.shape)
+    return _Facts(n_rows, n_features, int(n_bytes), str(X.dtype), kind, y is not None, weight is not None)
+
+
+def _check_alike(facts: list[_Facts]) -> None:
+    """Refuse ranks that differ; all see the same facts."""
+    names = {
+        "n_features": "columns",
+        "dtype": "dtype of X",
+        "kind": "kind of X",
+        "has_y": "having y",
+        "has_weight": "having weights",
+    }
+    for field, what in names.items():
+        values = [getattr(one, field) for one in facts]
+        if len(set(values)) > 1:
+            raise on_all_ranks(DataError(f"ranks differ in {what}: {', '.join(map(str, values))}"))
+    if not any(one.n_rows for one in facts):
+        raise on_all_ranks(DataError("there are no rows"))
 
 
 def _owned_by_first_row(partition: RowPartition, starts: NDArray[np.int64]) -> RowPartition:
@@ -369,61 +440,13 @@ def _owned_by_first_row(partition: RowPartition, starts: NDArray[np.int64]) -> R
     return replace(partition, borders=tuple(int(border) for border in borders))
 
 
-@dataclass(frozen=True)
-class _Move:
-    """One rank's rows in, and the rows of its shards out."""
-
-    comm: Communicator
-    starts: NDArray[np.int64]
-    wanted: NDArray[np.int64]
-
-    @cached_property
-    def bounds(self) -> NDArray[np.int64]:
-        """Where this rank's rows are cut for their receivers."""
-        mine = self.starts[self.comm.rank : self.comm.rank + 2]
-        return np.clip(self.wanted, *mine) - mine[0]
-
-    def rows(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return `values` of the rows of my shards. Collective, two messages."""
-        parts = [values[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
-        buffers = [np.ascontiguousarray(part).view(np.uint8).ravel() for part in parts]
-        joined = np.concatenate(self.comm.alltoall(buffers)).view(values.dtype)
-        return joined.reshape(-1, *values.shape[1:])
-
-
 def _with_whole_shards(
-    comm: Communicator,
-    partition: RowPartition,
-    starts: NDArray[np.int64],
-    X: Matrix,
-    y: NDArray[Any] | None,
-    weight: NDArray[Any] | None,
-) -> tuple[Matrix, NDArray[Any] | None, NDArray[Any] | None]:
-    """Return X, y and weight of my shards. Collective."""
+    comm: Communicator, partition: RowPartition, starts: NDArray[np.int64], rows: _Rows
+) -> _Rows:
+    """Return the rows of my shards. Collective where a border cuts a shard."""
     wanted = np.minimum(np.array(partition.borders) * partition.shard_rows, partition.n_samples)
-    if comm.size == 1 or (comm.allreduce(np.array([int((wanted != starts).any())]))[0] == 0).all():
-        return X, y, weight
-    move = _Move(comm, starts, wanted)
-    moved_y = None if y is None else move.rows(np.asarray(y, np.float64))
-    moved_weight = None if weight is None else move.rows(np.asarray(weight, np.float64))
-    if not sparse.issparse(X):
-        return move.rows(np.ascontiguousarray(X)), moved_y, moved_weight
-    return _moved_csr(move, X), moved_y, moved_weight
-
-
-def _moved_csr(move: _Move, X: sparse.csr_array) -> sparse.csr_array:
-    counts = move.rows(np.diff(X.indptr).astype(np.int64))
-    entries = replace(move, starts=_entry_starts(move, X), wanted=_entry_wanted(move, X))
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    indices = entries.rows(X.indices.astype(np.int64))
-    return sparse.csr_array((entries.rows(X.data), indices, indptr), shape=(counts.size, X.shape[1]))
-
-
-def _entry_starts(move: _Move, X: sparse.csr_array) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(move.comm.allgather(int(X.nnz)))])
-
-
-def _entry_wanted(move: _Move, X: sparse.csr_array) -> NDArray[np.int64]:
-    """Return the cuts of this rank's entries, on the scale of `_entry_starts`."""
-    first = _entry_starts(move, X)[move.comm.rank]
-    return first + X.indptr[move.bounds].astype(np.int64)
+    move = make_move(comm, starts, wanted)
+    if move is None:
+        return rows
+    X = move.csr_rows(rows.X) if is_csr(rows.X) else move.rows(rows.X)
+    return _Rows(X, *(None if column is None else move.rows(column) for column in rows[1:]))

@@ -41,10 +41,10 @@ def run_child(argv: Sequence[str], env: Mapping[str, str]) -> int:
 def capture(argv: Sequence[str], cwd: str | None = None, seconds: float = 5.0) -> str | None:
     """Return what `argv` prints, or None if it fails or takes longer than `seconds`. Local."""
     try:
-        done = subprocess.run(list(argv), cwd=cwd, capture_output=True, text=True, timeout=seconds, check=True)
+        done = subprocess.run(list(argv), cwd=cwd, capture_output=True, timeout=seconds, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode(errors="replace").strip()
 
 
 def die_with_parent(every: float = 1.0) -> None:

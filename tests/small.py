@@ -96,7 +96,9 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def commands(n: int, lines: Sequence[Sequence[str | Path]], folder: Path, **options: Any) -> list[list[Ended]]:
+def commands(
+    n: int, lines: Sequence[Sequence[str | Path]], folder: Path, **options: Any
+) -> list[list[Ended]]:
     """Run command lines one after the other on the same n ranks; return [command][rank].
 
     One start of MPI serves many commands. n = 1 is a process without a launcher.

@@ -22,6 +22,7 @@ FLOORS = [
     {"errors", "resources"},
     {"process"},
     {"collectives", "spec"},
+    {"moves"},
     {"data"},
     {"io", "algorithms"},
     {"estimators"},

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from hpcml import __version__
 from hpcml.cli import convert, evaluate, inspect, predict, resume, run, show, validate
@@ -32,8 +33,16 @@ _EXIT_CODES = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help and complaints come from one rank alone."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if speaks():
+            super()._print_message(message, file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hpcml",
         description="Machine learning on MPI ranks, the same bits on any number of them.",
         epilog=_EXIT_CODES,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpcml.collectives.launch import is_launched
 from hpcml.errors import HpcmlError
-from hpcml.run.launch import launch, one_blas_thread
+from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
 
 if TYPE_CHECKING:
     from hpcml.collectives import Communicator
@@ -28,8 +28,9 @@ def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
 
 def on_ranks(args: argparse.Namespace, work: Callable[[Communicator], int]) -> int:
     """Do `work` on -n ranks, or on those that a launcher has started."""
-    if args.n is not None and args.n > 1 and not is_launched():
-        return launch(None, args.n, args.argv, None)
+    n = wanted_ranks(None, args.n)
+    if n > 1 and not is_launched():
+        return launch(None, n, args.argv, None)
     one_blas_thread()
     from hpcml.collectives import world
     from hpcml.collectives.abort import end_job

@@ -101,6 +101,10 @@ def _on_rank(
         result = run.execute()
     except HpcmlError as error:
         return _failed(run, error, args.debug)
+    except Exception as error:
+        if not is_launched():  # under a launcher the abort hook does this
+            run.fail(error)
+        raise
     if comm.rank == 0:
         _report(args, result)
     return EXIT_NOT_CONVERGED if args.require_convergence and not result["converged"] else 0

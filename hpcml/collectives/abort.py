@@ -143,10 +143,19 @@ def _fail(error: BaseException, text: str) -> None:
     finally:
         code = error.exit_code if isinstance(error, HpcmlError) else 1
         if together:
-            _flush()
-            _leave(code)
-            os._exit(code)
+            _end_together(code)
         end_job(code)
+
+
+def _end_together(code: int) -> None:
+    """End this rank with `code` after an error that every rank raises; Python would make it 1."""
+    _flush()
+    _leave(code)
+    with contextlib.suppress(ImportError, RuntimeError):
+        MPI = _joined_mpi()
+        if not MPI.Is_finalized():
+            MPI.Finalize()
+    os._exit(code)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -36,7 +36,12 @@ def agreed(comm: Communicator) -> Iterator[None]:
     (first,) = comm.allreduce(np.array([mine]), op="min")
     if first[0] == comm.size:
         return
-    kind, sentence = comm.bcast([type(error).__name__, str(error)], root=int(first[0]))
+    kind, sentence = comm.bcast([_public_name(error), str(error)], root=int(first[0]))
     if error is not None and comm.rank == first[0]:
         raise on_all_ranks(error)
-    raise on_all_ranks(getattr(errors, kind, HpcmlError)(sentence))
+    raise on_all_ranks(getattr(errors, kind)(sentence))
+
+
+def _public_name(error: HpcmlError | None) -> str:
+    """Return the name of the nearest class that every rank knows."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__), "")

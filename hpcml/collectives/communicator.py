@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Activity", "Array", "Communicator", "Op", "SerialCommunicator"]
+__all__ = ["Activity", "Array", "Communicator", "Op", "SerialCommunicator", "as_received"]
 
 Array: TypeAlias = NDArray[Any]
 Op = Literal["sum", "max", "min"]
@@ -22,6 +23,17 @@ class Activity(NamedTuple):
     since: float
 
 
+def as_received(value: Any) -> Any:
+    """Return `value` as it arrives on another rank: through JSON, which makes tuples lists. Local.
+
+    Raises
+    ------
+    TypeError
+        JSON cannot say it.
+    """
+    return json.loads(json.dumps(value))
+
+
 class Communicator(Protocol):
     """Ranks that work together.
 
@@ -31,7 +43,7 @@ class Communicator(Protocol):
 
     @property
     def rank(self) -> int:
-        """This process's number, 0 <= rank < size. Local."""
+        """The number of this process, 0 <= rank < size. Local."""
 
     @property
     def size(self) -> int:
@@ -73,12 +85,12 @@ class SerialCommunicator:
         return [np.array(array) for array in arrays]
 
     def bcast(self, value: Any, root: int = 0) -> Any:
-        """Return `value`. Local."""
-        return value
+        """Return `value` as another rank would have it. Local."""
+        return as_received(value)
 
     def allgather(self, value: Any) -> list[Any]:
-        """Return `[value]`. Local."""
-        return [value]
+        """Return `[value]` as another rank would have it. Local."""
+        return [as_received(value)]
 
     def alltoall(self, buffers: Sequence[Array]) -> list[Array]:
         """Return `buffers`. Local."""

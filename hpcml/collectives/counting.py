@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ class CountingCommunicator:
     ----------
     calls, bytes : Counter of int
         By the verb's name.
-    seconds : Counter of float
+    seconds : dict of float
         By the verb's name, waiting for other ranks included.
     """
 
@@ -30,15 +30,15 @@ class CountingCommunicator:
         self.size = comm.size
         self.calls: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
-    def _counted(self, verb: str, n_bytes: int = 0) -> Any:
+    def _counted(self, verb: str, n_bytes: int = 0) -> Iterator[None]:
         start = time.perf_counter()
         yield
         self.calls[verb] += 1
         self.bytes[verb] += n_bytes
-        self.seconds[verb] += time.perf_counter() - start  # type: ignore[assignment]
+        self.seconds[verb] += time.perf_counter() - start
 
     def allreduce(self, *arrays: Array, op: Op = "sum") -> list[Array]:
         """Collective, one message. See Communicator.allreduce."""

@@ -35,7 +35,7 @@ class MPICommunicator:
         What this rank waits for now; a watchdog thread reads it.
     """
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    def __init__(self, comm: MPI.Comm) -> None:
         self._comm = comm.Dup()
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
@@ -46,8 +46,10 @@ class MPICommunicator:
     def _in(self, verb: str) -> Iterator[None]:
         self._sequence += 1
         self.activity = Activity(self._sequence, verb, time.monotonic())
-        yield
-        self.activity = None
+        try:
+            yield
+        finally:
+            self.activity = None
 
     def allreduce(self, *arrays: Array, op: Op = "sum") -> list[Array]:
         """Collective, one message (one for each 256 MiB). See Communicator.allreduce."""
@@ -120,7 +122,8 @@ def open_mpi_world(environ: Mapping[str, str] = os.environ) -> MPICommunicator:
     size, expected = MPI.COMM_WORLD.Get_size(), expected_size(environ)
     if expected is not None and expected != size:
         raise SpecError(
-            f"the launcher started {expected} ranks but MPI ({library_version()}) sees {size}: the launcher belongs "
-            "to another MPI; use the mpiexec of this library, or srun --mpi=pmi2 for MPICH, --mpi=pmix for Open MPI"
+            f"the launcher started {expected} ranks but MPI ({library_version()}) sees {size}: the launcher "
+            "belongs to another MPI; use the mpiexec of this library, or srun --mpi=pmi2 for MPICH, "
+            "--mpi=pmix for Open MPI"
         )
     return MPICommunicator(MPI.COMM_WORLD)

@@ -65,7 +65,7 @@ def _measured(comm: Communicator, partials: Partials, n: int) -> NDArray[np.int6
     exponents = np.where(largest > 0, np.frexp(largest)[1], _LOWEST - _HEADROOM).astype(np.int64)
     (top,) = comm.allreduce(exponents, op="max")
     # 2^1024 is above every double, so a window needs no headroom there.
-    return np.clip(top + _HEADROOM, _LOWEST, 1024)
+    return np.asarray(np.clip(top + _HEADROOM, _LOWEST, 1024), np.int64)
 
 
 def _cut(scaled: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -85,7 +85,8 @@ def _added(partials: Partials, window: NDArray[np.int64]) -> _Local:
     occupied = np.zeros(window.size, bool)
     missed = nonfinite = 0
     for chunk in partials():
-        scaled = chunk * scale
+        with np.errstate(over="ignore"):  # what overflows here has missed the window
+            scaled = chunk * scale
         size = np.abs(scaled).max(axis=0, initial=0.0)
         if not (size < 2.0**_LIMB).all():
             bad = ~np.isfinite(chunk)
@@ -109,22 +110,32 @@ def _unpaired(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.stack([counts & 0xFFFFFFFF, counts >> 32], axis=1).ravel()[:n]
 
 
-def _rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the doubles next to the sums that the limbs hold."""
+def _carried(limbs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the same numbers with 0 <= low, middle < 2^38; high alone has the sign."""
     high, middle, low = limbs
     middle = middle + (low >> _LIMB)
     high = high + (middle >> _LIMB)
-    low, middle = low & ((1 << _LIMB) - 1), middle & ((1 << _LIMB) - 1)
+    return high, middle & ((1 << _LIMB) - 1), low & ((1 << _LIMB) - 1)
+
+
+def _rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the doubles next to the sums that the limbs hold."""
+    # Of magnitudes no part cancels another: -1 + (1 - 2^-76) would lose what a double cannot hold.
+    sign = np.where(_carried(limbs)[0] < 0, -1, 1)
+    high, middle, low = _carried(limbs * sign)
     # Two halves of the high limb, each exact as a double, added without loss (Dekker's fast two-sum).
     upper = (high >> 31 << 31).astype(np.float64)
     lower = (high & ((1 << 31) - 1)).astype(np.float64)
     first = upper + lower
     rest = lower - (first - upper)
     rest = rest + (middle * 2.0**-_LIMB + low * 2.0 ** (-2 * _LIMB))
-    return np.ldexp(first + rest, window - _LIMB)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.ldexp(sign * (first + rest), window - _LIMB), np.float64)
 
 
-def _with_nonfinite(comm: Communicator, partials: Partials, total: NDArray[np.float64]) -> NDArray[np.float64]:
+def _with_nonfinite(
+    comm: Communicator, partials: Partials, total: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return `total` with the Inf or NaN that a plain sum would have. Collective, one message."""
     kinds = np.zeros((3, total.size), np.int64)
     for chunk in partials():

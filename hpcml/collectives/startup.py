@@ -24,9 +24,14 @@ def world() -> Communicator:
     CollectiveError
         A launcher started this process and MPI cannot be loaded.
     SpecError
-        MPI sees another number of ranks than the launcher started.
+        MPI sees another number of ranks than the launcher started, or several are expected without one.
     """
     if not is_launched():
+        if (expected_size() or 1) > 1:
+            raise SpecError(
+                f"the environment speaks of {expected_size()} ranks but no launcher started this process: "
+                "start it with mpiexec or srun, or unset HPCML_EXPECT_SIZE"
+            )
         return SerialCommunicator()
     try:
         from hpcml.collectives.mpi import open_mpi_world
@@ -56,5 +61,6 @@ def resolved(comm: Communicator | str | None) -> Communicator:
     if isinstance(comm, str):
         raise SpecError(f"comm must be None, 'world' or a communicator, not {comm!r}")
     if comm is None and (expected_size() or 1) > 1:
-        warnings.warn("comm=None: each rank works alone, on its own rows; comm='world' joins them", stacklevel=3)
+        text = "comm=None: each rank works alone, on its own rows; comm='world' joins them"
+        warnings.warn(text, stacklevel=3)
     return SerialCommunicator() if comm is None else comm

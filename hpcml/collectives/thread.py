@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hpcml.collectives.communicator import Array, Communicator, Op
+from hpcml.collectives.communicator import Array, Communicator, Op, as_received
 from hpcml.collectives.packing import pack, unpack
 from hpcml.errors import CollectiveError
 
@@ -22,8 +22,10 @@ class _Meeting:
     """Where `size` threads leave a value each and take away all of them."""
 
     def __init__(self, size: int, timeout: float) -> None:
+        self.timeout = timeout
         self.slots: list[Any] = [None] * size
         self.barrier = threading.Barrier(size, timeout=timeout)
+        self.parts: list[_Meeting] = []
 
     def exchange(self, rank: int, value: Any) -> list[Any]:
         self.slots[rank] = value
@@ -34,6 +36,16 @@ class _Meeting:
         except threading.BrokenBarrierError:
             raise CollectiveError(f"rank {rank} waited for a rank that did not come") from None
         return values
+
+    def make_part(self, size: int) -> _Meeting:
+        self.parts.append(_Meeting(size, self.timeout))
+        return self.parts[-1]
+
+    def abort(self) -> None:
+        """Break this meeting and its parts: a thread may wait in any of them."""
+        self.barrier.abort()
+        for part in self.parts:
+            part.abort()
 
 
 class ThreadCommunicator:
@@ -51,11 +63,11 @@ class ThreadCommunicator:
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         """Collective. See Communicator.bcast."""
-        return self._meeting.exchange(self.rank, value)[root]
+        return as_received(self._meeting.exchange(self.rank, value)[root])
 
     def allgather(self, value: Any) -> list[Any]:
         """Collective. See Communicator.allgather."""
-        return self._meeting.exchange(self.rank, value)
+        return [as_received(one) for one in self._meeting.exchange(self.rank, value)]
 
     def alltoall(self, buffers: Sequence[Array]) -> list[Array]:
         """Collective. See Communicator.alltoall."""
@@ -66,8 +78,10 @@ class ThreadCommunicator:
         """Collective. See Communicator.split."""
         colors = self.allgather(color)
         members = [rank for rank, other in enumerate(colors) if other == color]
-        timeout = self._meeting.barrier._timeout or 0.0  # type: ignore[attr-defined]
-        made = self.allgather(_Meeting(len(members), timeout) if self.rank == members[0] else None)
+        is_first = self.rank == members[0]
+        made = self._meeting.exchange(
+            self.rank, self._meeting.make_part(len(members)) if is_first else None
+        )
         return ThreadCommunicator(members.index(self.rank), len(members), made[members[0]])
 
     def node(self) -> Communicator:
@@ -76,7 +90,7 @@ class ThreadCommunicator:
 
     def abort(self, code: int) -> None:
         """Local: break the meeting, so that every waiting thread raises CollectiveError."""
-        self._meeting.barrier.abort()
+        self._meeting.abort()
 
 
 def run_threads(size: int, program: Callable[[Communicator], T], timeout: float = 60.0) -> list[T]:
@@ -104,7 +118,8 @@ def run_threads(size: int, program: Callable[[Communicator], T], timeout: float 
         thread.start()
     for thread in threads:
         thread.join()
-    causes = sorted((error for error in errors if error), key=lambda error: isinstance(error, CollectiveError))
+    raised = [error for error in errors if error is not None]
+    causes = sorted(raised, key=lambda error: isinstance(error, CollectiveError))
     if causes:
         raise causes[0]
     return results

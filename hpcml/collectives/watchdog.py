@@ -6,6 +6,7 @@ directory; ranks at work see that and answer in theirs. While all goes well noth
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,18 +14,21 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hpcml.collectives.communicator import Activity, Communicator
 
 __all__ = ["Watchdog", "watch"]
 
 
+@runtime_checkable
 class _Watched(Protocol):
-    rank: int
-    size: int
-    activity: Activity | None
-
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def activity(self) -> Activity | None: ...
     def abort(self, code: int) -> None: ...
 
 
@@ -33,7 +37,8 @@ class Watchdog:
 
     Parameters
     ----------
-    comm : communicator with an `activity`
+    comm : MPICommunicator
+        Or another one with an `activity`.
     directory : Path
         Seen by all ranks; files appear in it only while a rank waits for long.
     name_after, end_after : float
@@ -69,9 +74,11 @@ class Watchdog:
     def _write(self, message: dict[str, Any]) -> None:
         message |= {"site": self._call_site(), "beat": time.monotonic()}
         aside = self._directory / f".{self._comm.rank}"
-        self._directory.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(message))
-        os.replace(aside, self._directory / f"rank-{self._comm.rank}")
+        # A full disk or a directory that is gone must not end a job that works.
+        with contextlib.suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps(message))
+            os.replace(aside, self._directory / f"rank-{self._comm.rank}")
 
     def _call_site(self) -> str:
         """Return file:line of the main thread, outside of this package's collectives."""
@@ -82,53 +89,63 @@ class Watchdog:
 
     def _wait(self, activity: Activity, waited: float, silence: float) -> None:
         self._write({"state": "waits", "sequence": activity.sequence, "verb": activity.verb})
-        absent = {rank: text for rank, text in self._others(silence).items() if not self._is_there(text, activity)}
+        words = self._others(silence)
+        absent = {rank: said for rank, said in words.items() if not _is_there(said, activity)}
         if self._comm.rank != min(set(range(self._comm.size)) - set(absent)):
             return
-        works = bool(absent) and all(json.loads(text).get("state") == "works" for text in absent.values() if text)
-        works = works and all(absent.values())
         sentence = self._sentence(activity, waited, absent)
         if waited > self._name_after and self._named != activity.sequence:
             self._named = activity.sequence
             self._say(sentence)
+        works = bool(absent) and all(said.get("state") == "works" for said in absent.values())
         if waited > self._end_after and not works and self._comm.activity == activity:
             self._say(f"{sentence}; the job ends after {waited:.0f} s of waiting")
             self._comm.abort(1)
 
-    @staticmethod
-    def _is_there(text: str, activity: Activity) -> bool:
-        return bool(text) and json.loads(text).get("sequence") == activity.sequence
-
-    def _others(self, silence: float) -> dict[int, str]:
-        """Return each other rank's last words, empty where it has been silent for `silence` seconds."""
+    def _others(self, silence: float) -> dict[int, dict[str, Any]]:
+        """Return each other rank's last words, none where it has been silent for `silence` seconds."""
         now = time.monotonic()
         words = {}
         for rank in set(range(self._comm.size)) - {self._comm.rank}:
-            path = self._directory / f"rank-{rank}"
-            text = path.read_text() if path.exists() else ""
+            text = self._read(rank)
             if text != self._heard.get(rank, ("", 0.0))[0]:
                 self._heard[rank] = (text, now)
-            words[rank] = text if now - self._heard.get(rank, ("", -silence))[1] < silence else ""
+            fresh = now - self._heard.get(rank, ("", -silence))[1] < silence
+            words[rank] = json.loads(text) if text and fresh else {}
         return words
 
-    def _sentence(self, activity: Activity, waited: float, absent: dict[int, str]) -> str:
-        parts = []
-        for rank, text in sorted(absent.items()):
-            last = json.loads(text) if text else {}
-            doing = {"works": "at work", "waits": f"in {last.get('verb')} #{last.get('sequence')}"}.get(
-                last.get("state", ""), "silent"
-            )
-            parts.append(f"rank {rank} ({doing}{' at ' + last['site'] if last else ''})")
-        missing = ", ".join(parts) or "no rank"
+    def _read(self, rank: int) -> str:
+        try:
+            return (self._directory / f"rank-{rank}").read_text()
+        except OSError:
+            return ""
+
+    def _sentence(self, activity: Activity, waited: float, absent: dict[int, dict[str, Any]]) -> str:
+        names = [f"rank {rank} ({_doing(said)})" for rank, said in sorted(absent.items())]
         return (
             f"waiting {waited:.0f} s in {activity.verb} #{activity.sequence} at {self._call_site()}; "
-            f"not there: {missing}"
+            f"not there: {', '.join(names) or 'no rank'}"
         )
 
 
+def _is_there(said: dict[str, Any], activity: Activity) -> bool:
+    return said.get("sequence") == activity.sequence and said.get("verb") == activity.verb
+
+
+def _doing(said: dict[str, Any]) -> str:
+    if not said:
+        return "silent"
+    what = "at work" if said["state"] == "works" else f"in {said['verb']} #{said['sequence']}"
+    return f"{what} at {said['site']}"
+
+
 def watch(
-    comm: Communicator, directory: Path, name_after: float, end_after: float, say: Callable[[str], None]
+    comm: Communicator | _Watched,
+    directory: Path,
+    name_after: float,
+    end_after: float,
+    say: Callable[[str], None],
 ) -> None:
     """Start a watchdog where ranks can wait for each other: over MPI, with more than one rank. Local."""
-    if comm.size > 1 and hasattr(comm, "activity"):
+    if comm.size > 1 and isinstance(comm, _Watched):
         Watchdog(comm, directory, name_after, end_after, say)

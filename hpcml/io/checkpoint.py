@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ def _described(value: Any, arrays: list[bytes]) -> Any:
         return {key: _described(item, arrays) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"), order="C")
+        if little.dtype.str not in _DTYPES:
+            raise TypeError(f"a checkpoint cannot hold arrays of type {little.dtype}")
         arrays.append(little.tobytes())
         return {"$array": little.dtype.str, "shape": list(value.shape)}
     if isinstance(value, float | np.floating):
-        return {"$float": float(value).hex()}
+        return {"$float": struct.pack("<d", value).hex()}
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -64,7 +67,7 @@ def _restored(value: Any, body: bytes, offset: int) -> tuple[Any, int]:
     if not isinstance(value, dict):
         return value, offset
     if "$float" in value:
-        return float.fromhex(value["$float"]), offset
+        return struct.unpack("<d", bytes.fromhex(value["$float"]))[0], offset
     if "$array" in value:
         return _array(value, body, offset)
     tree = {}

@@ -140,13 +140,24 @@ class HDF5Rows:
         if missing or "shape" not in group.attrs:
             what = sorted(missing) or ["the attribute 'shape'"]
             raise DataError(f"{self.path}: the group {name!r} is not in CSR form: it lacks {', '.join(what)}")
-        parts = _CSR(group["data"], group["indices"], group["indptr"])
-        self.n_samples, self.n_features = (int(n) for n in group.attrs["shape"])
+        parts = _CSR(
+            *(self._found(f"{name}/{part}", h5py.Dataset) for part in ("data", "indices", "indptr"))
+        )
+        shape = np.asarray(group.attrs["shape"])
+        if shape.shape != (2,) or shape.dtype.kind not in "iu":
+            raise DataError(f"{self.path}: the attribute 'shape' of {name!r} is not two numbers")
+        self.n_samples, self.n_features = map(int, shape)
         self._check_numeric(f"{name}/data", parts.data)
+        for part in (parts.indices, parts.indptr):
+            if part.dtype.kind not in "iu":
+                name = part.name[1:]
+                raise DataError(f"{self.path}: {name!r} must hold integers (its type is {part.dtype})")
         if parts.indptr.shape != (self.n_samples + 1,) or parts.data.shape != parts.indices.shape:
             raise DataError(
                 f"{self.path}: the CSR arrays of {name!r} do not fit the shape {group.attrs['shape']}"
             )
+        if int(parts.indptr[0]) != 0:
+            raise DataError(f"{self.path}: {name}/indptr starts at {parts.indptr[0]}, not at 0")
         if int(parts.indptr[-1]) != parts.data.shape[0]:
             raise DataError(
                 f"{self.path}: {name}/indptr ends at {parts.indptr[-1]}, not at {parts.data.shape[0]}"
@@ -220,10 +231,11 @@ class HDF5Rows:
         first, last = int(indptr[0]), int(indptr[-1])
         if (np.diff(indptr) < 0).any() or first < 0 or last > self._x.data.shape[0]:
             raise DataError(f"{self.path}: {self.x}/indptr does not rise between rows {start} and {stop}")
-        indices = self._read(self._x.indices, first, last, np.dtype(np.int32))
+        indices = self._read(self._x.indices, first, last, self._x.indices.dtype)
         if indices.size and (indices.min() < 0 or indices.max() >= self.n_features):
             raise DataError(f"{self.path}: {self.x}/indices names a column outside 0..{self.n_features - 1}")
         data = self._read(self._x.data, first, last, self.dtype)
+        indices = indices.astype(np.int32, copy=False)
         return sparse.csr_array((data, indices, indptr - first), shape=(stop - start, self.n_features))
 
     def _read(self, item: h5py.Dataset, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -52,5 +52,8 @@ def read_model(path: Path) -> ModelFile:
             raise DataError(f"{path}: is not a model file")
         if int(version) > FORMAT:
             raise DataError(f"{path}: has format {version}; this version reads up to {FORMAT}")
-        arrays = {name: np.asarray(file[name][()], np.float64) for name in _ARRAYS}
-        return ModelFile(arrays, json.loads(str(file.attrs["about"])))
+        try:
+            arrays = {name: np.asarray(file[name][()], np.float64) for name in _ARRAYS}
+            return ModelFile(arrays, dict(json.loads(str(file.attrs["about"]))))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: is not a model file ({error})") from None

@@ -87,7 +87,8 @@ class RunDirectory:
         if manifest is None or self.state.get("state") != "done":
             return None
         files = manifest["files"]
-        whole = all(self._is_whole(name, files[name]) for name in ("result.json", "model.h5") if name in files)
+        wanted = [name for name in ("result.json", "model.h5") if name in files]
+        whole = all(self._is_whole(name, files[name]) for name in wanted)
         return self.read_json("result.json") if whole else None
 
     def _is_whole(self, name: str, digest: str) -> bool:

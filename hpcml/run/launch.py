@@ -30,11 +30,11 @@ def one_blas_thread(spec: Spec | None = None) -> None:
     os.environ.update(dict.fromkeys(_THREADS, "1"))
 
 
-def wanted_ranks(spec: Spec, n: int | None) -> int:
-    """Return the number of ranks to start: -n, else the spec's. Local."""
+def wanted_ranks(spec: Spec | None, n: int | None) -> int:
+    """Return the number of ranks to start: -n, else the spec's, else one. Local."""
     if n is not None and n < 1:
         raise SpecError(f"-n: {n} ranks cannot work; give 1 or more")
-    return n or spec.resources.n_ranks
+    return n or (spec.resources.n_ranks if spec else 1)
 
 
 def _mpiexec(name: str) -> str:

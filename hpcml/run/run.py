@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import traceback
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
 from hpcml.collectives.abort import on_failure
 from hpcml.collectives.watchdog import watch
-from hpcml.errors import HpcmlError, SpecError, on_all_ranks
+from hpcml.errors import DataError, SpecError, on_all_ranks
 from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.run.claim import Claim, Plan
@@ -150,9 +151,9 @@ class Run:
             }
         )
 
-    def fail(self, error: HpcmlError) -> bool:
+    def fail(self, error: Exception) -> bool:
         """Record a failure for the user; tell whether this process should speak of it. Local."""
-        if error.on_all_ranks and self.comm.rank != 0:
+        if getattr(error, "on_all_ranks", False) and self.comm.rank != 0:
             return False
         return not self.claim.is_begun or self._record(error, "".join(traceback.format_exception(error)))
 
@@ -182,8 +183,28 @@ class Run:
             found = survey(train, classes=self.spec.task == "classification", names=self._names(train))
             make_loss(self.spec.model.type, found.classes)
             if test is not None:
-                survey(test, classes=False, names=self._names(test))
+                found = self._with_test(train, test, found)
         return _Parts(train, test, found)
+
+    def _with_test(self, train: HDF5Dataset, test: HDF5Dataset, found: Survey) -> Survey:
+        """Look through the test part: what it could refuse after the fit would cost the fit. Collective.
+
+        The digest that comes back is of both parts.
+        """
+        names, wanted = self._names(test), self.spec.task == "classification"
+        if test.n_features != train.n_features:
+            columns = f"{names.X} has {test.n_features} columns"
+            raise on_all_ranks(DataError(f"{columns} and the training rows have {train.n_features}"))
+        other = survey(test, classes=wanted, names=names)
+        strange = np.setdiff1d(other.classes, found.classes)
+        if strange.size:
+            sentence = f"{names.y}: the test part has the label {strange[0]:g}, which no training row has"
+            raise on_all_ranks(DataError(sentence))
+        if wanted and "roc_auc" in self.spec.evaluation.metrics and len(other.classes) == 1:
+            alone = f"{names.y}: the test part has the label {other.classes[0]:g} alone"
+            cure = "ROC AUC needs both, so leave roc_auc out or take other test rows"
+            raise on_all_ranks(DataError(f"{alone}; {cure}"))
+        return found._replace(digest=hashlib.sha256((found.digest + other.digest).encode()).hexdigest())
 
     def _names(self, part: HDF5Dataset) -> Names:
         data, path = self.spec.data, part.rows.path
@@ -198,7 +219,7 @@ class Run:
         result: dict[str, Any] = plain(
             make_result(self.spec, solved, scores) | self._circumstances(parts, family, plan, saver)
         )
-        with agreed(self.comm):
+        with self.phases("save"), agreed(self.comm):
             if self.comm.rank == 0:
                 self._journal.flush()
                 save_results(self.directory, self.spec, solved, result, parts.found, parts.train.rows)

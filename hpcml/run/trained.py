@@ -98,6 +98,10 @@ def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path) -> in
     Collective: two passes, and one message that brings all predictions to one rank, which writes `row`
     (number in the source), `prediction`, and for a classifier `probability` of the second class.
     """
+    with agreed(comm):
+        for source in (path, rows.path):
+            if output.exists() and source.exists() and output.samefile(source):
+                raise SpecError(f"-o {output}: would replace {source}, which is read; choose another name")
     file, data = _opened(comm, path, rows)
     model = model_from_arrays(file.about["kind"], file.arrays)
     with data:

@@ -53,14 +53,18 @@ def _run(folder: Path, *words: str, **options) -> harness.Completed:
     return small.hpcml("run", folder / "spec.yaml", f"output.dir={folder / 'run'}", *words, **options)
 
 
-def _kill_when(begun: Path, argv: list[str], env: dict[str, str]) -> None:
-    """Start a job, and kill all of its processes at once when the file `begun` is there."""
+def _kill_when(folder: Path, names: list[str], argv: list[str], env: dict[str, str]) -> None:
+    """Start a job, and kill all of its processes at once when `folder` holds just the files `names`."""
     tag = uuid.uuid4().hex
     environment = {**harness.clean_environment(env), harness.TAG: tag}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     job = subprocess.Popen(argv, env=environment, start_new_session=True, **quiet)
     deadline = time.monotonic() + 60
-    while not begun.exists() and job.poll() is None and time.monotonic() < deadline:
+    while (
+        not (folder.is_dir() and sorted(os.listdir(folder)) == names)
+        and job.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     assert job.poll() is None, "the job ended before it could be killed"
     while alive := harness.tagged_processes(tag):
@@ -73,16 +77,19 @@ def _kill_when(begun: Path, argv: list[str], env: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def killed(rows, tmp_path_factory):
-    """(a run that was killed on 3 ranks after its 7th checkpoint, the same run undisturbed)."""
+    """A folder of run/, killed on 3 ranks after its 7th checkpoint, and whole/, the same undisturbed."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "data.h5").write_bytes(rows.read_bytes())
     spec = small.write_spec(folder / "spec.yaml", folder / "data.h5", **SLOW)
     small.hpcml("run", spec, f"output.dir={folder / 'whole'}", check=0)
     # The first rank stops for ever when it has written the 7th checkpoint, so the kill cannot come too late.
-    env = small.fault(folder, {"where": "hpcml.run.saver:write_checkpoint", "rank": 0, "call": 7, "action": "stop"})
+    env = small.fault(
+        folder, {"where": "hpcml.run.saver:write_checkpoint", "rank": 0, "call": 7, "action": "stop"}
+    )
     run = [sys.executable, "-m", "hpcml", "run", str(spec), f"output.dir={folder / 'run'}"]
     argv = [harness.find_mpiexec(), "-n", "3", *run]
-    _kill_when(folder / "run" / "checkpoints" / "step-00000007.ckpt", argv, env)
+    names = [f"step-{i:08d}.ckpt" for i in (6, 7)]
+    _kill_when(folder / "run" / "checkpoints", names, argv, env)
     return folder
 
 
@@ -251,7 +258,11 @@ def test_files_that_are_no_runs_are_left_alone(spec, tmp_path):
 @pytest.mark.parametrize("name", ["a b: c #d", "${name}", "~x", "123", "[1]", "-x=y"])
 def test_resume_takes_any_directory_name(copy, finished, name):
     (copy / "run").rename(copy / name)
-    done = small.hpcml("resume", "--", name, cwd=copy) if name[0] == "-" else small.hpcml("resume", name, cwd=copy)
+    done = (
+        small.hpcml("resume", "--", name, cwd=copy)
+        if name[0] == "-"
+        else small.hpcml("resume", name, cwd=copy)
+    )
     assert done.returncode == 0, done.describe()
     assert "holds this run, finished" in done.stderr
     assert done.stdout == finished[1].stdout
@@ -265,7 +276,7 @@ def test_resume_wants_a_run_directory(tmp_path):
 
 
 def test_a_time_limit_promises_no_bits(spec, tmp_path):
-    done = small.hpcml("run", spec, f"output.dir={tmp_path / 'run'}", "solver.max_time=1ms", check=0)
+    done = small.hpcml("run", spec, f"output.dir={tmp_path / 'run'}", "solver.max_time=0.001", check=0)
     result = small.result_of(tmp_path / "run")
     assert result["model_digest"] is None and not result["converged"] and not result["deterministic"]
     assert "the time limit was reached" in done.stderr
