@@ -13,6 +13,7 @@ __all__ = [
     "OutputError",
     "SpecError",
     "on_all_ranks",
+    "shared",
 ]
 
 EXIT_NOT_CONVERGED = 4
@@ -36,10 +37,13 @@ class HpcmlError(Exception):
 E = TypeVar("E", bound=HpcmlError)
 
 
-def on_all_ranks(error: E) -> E:
+def shared(error: E) -> E:
     """Mark an error that follows from reduced numbers: every rank raises it. Local."""
     error.on_all_ranks = True
     return error
+
+
+on_all_ranks = shared
 
 
 class SpecError(HpcmlError, ValueError):

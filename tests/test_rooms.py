@@ -22,7 +22,6 @@ FLOORS = [
     {"errors", "resources"},
     {"process"},
     {"collectives", "spec"},
-    {"moves"},
     {"data"},
     {"io", "algorithms"},
     {"estimators"},

@@ -16,10 +16,11 @@ def arithmetic_family() -> str:
     OpenBLAS and NumPy choose code by processor, OpenBLAS also by threads; two processes whose names are
     equal give the same bits.
     """
+    libraries = [one for one in threadpool_info() if one["user_api"] == "blas" and "numpy" in one["filepath"]]
     blas = [
-        f"{lib['internal_api']} {lib.get('version')} {lib.get('architecture', '')}, {lib['num_threads']} thread(s)"
-        for lib in threadpool_info()
-        if lib["user_api"] == "blas" and "numpy" in lib["filepath"]
+        f"{one['internal_api']} {one.get('version')} {one.get('architecture', '')}, "
+        f"{one['num_threads']} thread(s)"
+        for one in libraries
     ]
     return f"{', '.join(blas) or 'unknown BLAS'}; numpy {np.__version__} {_vector_code()}"
 

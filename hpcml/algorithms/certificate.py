@@ -48,8 +48,8 @@ def make_reference(point: Point) -> Reference:
 def _certificate(objective: Objective, reference: Reference, point: Point) -> Certificate:
     """Return the certificate of a point whose intercept is optimal. Local.
 
-    For l2 the dual point ``-r`` gives ``F(w) - D = sum_j g_j^2 / (2 alpha_j)``: Fenchel and Young hold with equality,
-    so the losses cancel. It is feasible where ``sum s r = 0``, which is dF/db = 0. Without a
+    For l2 the dual point ``-r`` gives ``F(w) - D = sum_j g_j^2 / (2 alpha_j)``: Fenchel and Young hold with
+    equality, so the losses cancel. It is feasible where ``sum s r = 0``, which is dF/db = 0. Without a
     penalty it is ``||g||_inf / ||g at 0||_inf``.
 
     References

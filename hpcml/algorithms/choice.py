@@ -17,8 +17,8 @@ _NEWTON_FEATURES = 1000
 def choose_solver(name: str, n_features: int, memory: int = 10) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
-    ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost d^3 / 3
-    operations, and it needs a tenth of the passes of L-BFGS.
+    ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
+    d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS.
     """
     solvers: dict[str, Solver] = {
         "gd": GradientDescent(),

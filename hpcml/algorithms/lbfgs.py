@@ -46,7 +46,7 @@ class LBFGS:
         """Return the next state; a history that misleads is dropped once. Collective."""
         point = state.point
         direction = -_inverse_product(state, point.gradient)
-        guess = 1.0 if len(state.moves) else 1.0 / float(np.linalg.norm(point.gradient))
+        guess = 1.0 if len(state.moves) else 1.0 / max(float(np.linalg.norm(point.gradient)), 1e-300)
         new, t = search(objective, point, direction, guess)
         if t == 0.0:
             empty = state.moves[:0]

@@ -13,7 +13,7 @@ _ROUNDING = 1e-10
 _GRID = 2.0 ** np.arange(6, -26, -2)
 
 
-def _accepts(start: Point, reference: float, slope: float, step: float, trial: Point, direction: Vector) -> bool:
+def _accepts(reference: float, slope: float, step: float, trial: Point, direction: Vector) -> bool:
     """Armijo's rule, or where rounding hides the decrease Hager and Zhang's rule on slopes."""
     if not trial.is_finite:
         return False
@@ -34,12 +34,12 @@ def search(
 ) -> tuple[Point, float]:
     """Return the next point on ``w + t direction`` and its step t; t = 0 where none is better.
 
-    Collective: one pass and one message where the guess is good. Otherwise one more pass gives the margins,
-    16 steps are tried on those without a pass, and the best is evaluated: three messages more.
+    Collective: one pass and one message where the guess is good. Otherwise one more pass gives the
+    margins, 16 steps are tried on those without a pass, and the best is evaluated: three messages more.
 
-    ``F(w + t p) <= reference + 1e-4 t p . g`` is asked for (Nocedal and Wright, "Numerical Optimization", 2006,
-    section 3.1), or near the minimum, where the difference is rounding, the slope condition of Hager and
-    Zhang 2005, doi:10.1137/030601880, equation 4.1.
+    ``F(w + t p) <= reference + 1e-4 t p . g`` is asked for (Nocedal and Wright, "Numerical Optimization",
+    2006, section 3.1), or near the minimum, where the difference is rounding, the slope condition of Hager
+    and Zhang 2005, doi:10.1137/030601880, equation 4.1.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def search(
     if not slope < 0:
         return start, 0.0
     trial = objective.evaluate(start.w + guess * direction, hessian=hessian, window=start.window)
-    if _accepts(start, reference, slope, guess, trial, direction):
+    if _accepts(reference, slope, guess, trial, direction):
         return trial, guess
-    steps = guess * _GRID
+    steps = np.asarray(guess * _GRID, np.float64)
     values = objective.line(start.w, direction).values(steps)
     good = np.isfinite(values) & (values <= reference + _SUFFICIENT * steps * slope)
     if not good.any():

@@ -17,7 +17,7 @@ from hpcml.algorithms.reduction import Ballot
 from hpcml.algorithms.scaling import Scaling, fit_scaling
 from hpcml.algorithms.survey import Survey
 from hpcml.data import Dataset
-from hpcml.errors import DataError, on_all_ranks
+from hpcml.errors import DataError, shared
 
 __all__ = ["LinearModel", "ModelSettings", "make_loss", "make_model", "make_objective", "model_from_arrays"]
 
@@ -111,11 +111,11 @@ def make_loss(kind: str, classes: Sequence[float] | Vector) -> Loss:
         return Squared()
     if len(classes) < 2:
         only = f": all are {classes[0]:g}" if len(classes) else ""
-        raise on_all_ranks(DataError(f"logistic regression needs labels of two classes{only}"))
+        raise shared(DataError(f"logistic regression needs labels of two classes{only}"))
     if len(classes) > 2:
         shown = ", ".join(f"{label:g}" for label in classes[:5])
         sentence = f"logistic regression takes two classes in this version, not {len(classes)} ({shown}, ...)"
-        raise on_all_ranks(DataError(sentence))
+        raise shared(DataError(sentence))
     return Logistic(positive=float(classes[1]))
 
 
@@ -124,10 +124,11 @@ def make_objective(
 ) -> tuple[Objective, Scaling]:
     """Return the objective, and the standardisation that the user asked for.
 
-    Collective: two passes, four messages. Solvers work on features of their own scales, whatever was asked for:
-    ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the strength alpha_j on the original coefficient
-    and the largest curvature c of the loss. Weights v of those features with strengths ``alpha_j / t_j^2`` give the
-    user's own objective, with a Hessian whose diagonal is near c: well conditioned where only the scales were bad.
+    Collective: two passes, four messages. Solvers work on features of their own scales, whatever was asked
+    for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the strength alpha_j on the original
+    coefficient and the largest curvature c of the loss. Weights v of those features with strengths
+    ``alpha_j / t_j^2`` give the user's own objective, with a Hessian whose diagonal is near c: well
+    conditioned where only the scales were bad.
     """
     loss = make_loss(settings.kind, found.classes)
     full = fit_scaling(data, True, True)
@@ -140,8 +141,8 @@ def make_objective(
     # Without an intercept nothing can make up for a shift of the features.
     scaling = Scaling(full.mean if settings.fit_intercept else asked.mean, scale)
     penalty = L2(strength / np.square(scale))
-    objective = Objective(data, loss, penalty, scaling, found.total_weight, settings.fit_intercept, ballot or Ballot())
-    return objective, asked
+    total, has_intercept = found.total_weight, settings.fit_intercept
+    return Objective(data, loss, penalty, scaling, total, has_intercept, ballot or Ballot()), asked
 
 
 def make_model(objective: Objective, w: Vector, kind: str, classes: Vector, asked: Scaling) -> LinearModel:

@@ -53,8 +53,9 @@ class Squared:
 class Logistic:
     """Binary logistic loss; with t = 1 where y equals `positive` and 0 elsewhere.
 
-    ``loss = log(1 + exp(z)) - t z``, ``slope = p - t`` and ``curvature = p (1 - p)``, ``p = 1 / (1 + exp(-z))``.
-    All from ``exp(-|z|)``, which cannot overflow (Mächler, "Accurately computing log(1 - exp(-|a|))", 2012).
+    ``loss = log(1 + exp(z)) - t z``, ``slope = p - t`` and ``curvature = p (1 - p)`` with
+    ``p = 1 / (1 + exp(-z))``. All from ``exp(-|z|)``, which cannot overflow (Mächler, "Accurately
+    computing log(1 - exp(-|a|))", 2012).
     """
 
     positive: float = 1.0

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from hpcml.algorithms.kernels.rows import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.losses import Logistic
-from hpcml.collectives import Communicator
+from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
-from hpcml.errors import DataError, on_all_ranks
+from hpcml.errors import DataError, shared
 
 __all__ = ["METRICS", "Scores", "evaluate", "roc_auc"]
 
@@ -39,29 +39,48 @@ class Scores(NamedTuple):
     notes: dict[str, str]
 
 
+class _Evaluation(NamedTuple):
+    """What every metric is computed from."""
+
+    comm: Communicator
+    scored: list[Scored]
+    model: LinearModel
+    n_rows: int
+    notes: dict[str, str]
+
+    def mean(self, row: Callable[[Scored], Vector]) -> float:
+        """Return the mean over all rows. Collective, two messages."""
+        partials = [s.block.shard_sums(row(s))[:, None] for s in self.scored]
+        return float(reduce_partials(self.comm, lambda: partials, 1).total[0]) / self.n_rows
+
+
 def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str]) -> Scores:
     """Return metrics of a model on the rows of all ranks; each row counts once.
 
-    Collective: one pass; one to four messages a metric.
+    Collective: one pass; two to four small messages, and one to seven a metric.
 
     Raises
     ------
     DataError
-        No rows, labels that the model does not know, or one class alone where two are needed.
+        No rows or labels, labels that the model does not know, or one class alone where two are needed.
     """
-    scored = []
-    for block in data.blocks():
-        assert block.y is not None
-        z = raw_prediction(block, model.coef, model.intercept)
-        bare = Block(np.zeros((0, 0)), block.y, None, block.index, block.shards, block.pieces)
-        scored.append(Scored(bare, block.y, z))
+    with agreed(data.comm):
+        scored = [_scored(block, model) for block in data.blocks()]
     n_rows = int(data.comm.allreduce(np.array([sum(s.z.size for s in scored)]))[0][0])
     if n_rows == 0:
-        raise on_all_ranks(DataError("there are no rows to evaluate on"))
+        raise shared(DataError("there are no rows to evaluate on"))
     _check_labels(data.comm, scored, model)
-    notes: dict[str, str] = {}
-    values = {name: METRICS[name](data.comm, scored, model, n_rows, notes) for name in metrics}
-    return Scores(values, n_rows, notes)
+    evaluation = _Evaluation(data.comm, scored, model, n_rows, {})
+    values = {name: METRICS[name](evaluation) for name in metrics}
+    return Scores(values, n_rows, evaluation.notes)
+
+
+def _scored(block: Block, model: LinearModel) -> Scored:
+    if block.y is None:
+        raise DataError("metrics need labels, and the data set has no y")
+    z = raw_prediction(block, model.coef, model.intercept)
+    bare = Block(np.zeros((0, 0)), block.y, None, block.index, block.shards, block.pieces)
+    return Scored(bare, block.y, z)
 
 
 def _check_labels(comm: Communicator, scored: Iterable[Scored], model: LinearModel) -> None:
@@ -70,43 +89,48 @@ def _check_labels(comm: Communicator, scored: Iterable[Scored], model: LinearMod
     unknown = sorted({v for s in scored for v in np.setdiff1d(s.y, model.classes).tolist()})
     everyone = sorted(set().union(*comm.allgather(unknown[:10])))
     if everyone:
-        raise on_all_ranks(DataError(f"label {everyone[0]:g} is not a class of the model ({model.classes.tolist()})"))
+        known = model.classes.tolist()
+        raise shared(DataError(f"label {everyone[0]:g} is not a class of the model ({known})"))
 
 
-def _mean(comm: Communicator, scored: Iterable[Scored], row: Callable[[Scored], Vector], n_rows: int) -> float:
-    partials = [s.block.shard_sums(row(s))[:, None] for s in scored]
-    return float(reduce_partials(comm, lambda: partials, 1).total[0]) / n_rows
+def _accuracy(of: _Evaluation) -> float:
+    right = sum(int((of.model.classes[(s.z > 0).astype(int)] == s.y).sum()) for s in of.scored)
+    return int(of.comm.allreduce(np.array([right]))[0][0]) / of.n_rows
 
 
-def _accuracy(comm: Communicator, scored: list[Scored], model: LinearModel, n_rows: int, notes: dict[str, str]) -> float:
-    right = sum(int((model.classes[(s.z > 0).astype(int)] == s.y).sum()) for s in scored)
-    return int(comm.allreduce(np.array([right]))[0][0]) / n_rows
+def _log_loss(of: _Evaluation) -> float:
+    loss = Logistic(positive=float(of.model.classes[1]))
+    return of.mean(lambda s: loss.terms(s.z, s.y).value)
 
 
-def _log_loss(comm: Communicator, scored: list[Scored], model: LinearModel, n_rows: int, notes: dict[str, str]) -> float:
-    loss = Logistic(positive=float(model.classes[1]))
-    return _mean(comm, scored, lambda s: loss.terms(s.z, s.y).value, n_rows)
-
-
-def _roc_auc(comm: Communicator, scored: list[Scored], model: LinearModel, n_rows: int, notes: dict[str, str]) -> float:
-    z = np.concatenate([np.zeros(0), *(s.z for s in scored)])
-    positive = np.concatenate([np.zeros(0, bool), *(s.y == model.classes[1] for s in scored)])
-    value, error = roc_auc(comm, z, positive, n_rows)
+def _roc_auc(of: _Evaluation) -> float:
+    z = np.concatenate([np.zeros(0), *(s.z for s in of.scored)])
+    positive = np.concatenate([np.zeros(0, bool), *(s.y == of.model.classes[1] for s in of.scored)])
+    value, error = roc_auc(of.comm, z, positive, of.n_rows)
     if error is not None:
-        notes["roc_auc"] = f"from a histogram of {_BINS} bins; at most {error:.2g} off"
+        of.notes["roc_auc"] = f"from a histogram of {_BINS} bins; at most {error:.2g} off"
     return value
 
 
-def _rmse(comm: Communicator, scored: list[Scored], model: LinearModel, n_rows: int, notes: dict[str, str]) -> float:
-    return float(np.sqrt(_mean(comm, scored, lambda s: np.square(s.z - s.y), n_rows)))
+def _rmse(of: _Evaluation) -> float:
+    return float(np.sqrt(of.mean(lambda s: np.square(s.z - s.y))))
 
 
-def _r2(comm: Communicator, scored: list[Scored], model: LinearModel, n_rows: int, notes: dict[str, str]) -> float:
+def _r2(of: _Evaluation) -> float:
     """``1 - sum (y - z)^2 / sum (y - mean y)^2``; as scikit-learn has it, 1 or 0 where y is constant."""
-    mean = _mean(comm, scored, lambda s: s.y, n_rows)
-    spread = _mean(comm, scored, lambda s: np.square(s.y - mean), n_rows)
-    error = _mean(comm, scored, lambda s: np.square(s.z - s.y), n_rows)
-    return 1.0 - error / spread if spread else float(error == 0)
+    error = of.mean(lambda s: np.square(s.z - s.y))
+    if _is_constant(of):  # the mean is rounded, so that the spread of equal labels would not be zero
+        return float(error == 0)
+    mean = of.mean(lambda s: s.y)
+    return 1.0 - error / of.mean(lambda s: np.square(s.y - mean))
+
+
+def _is_constant(of: _Evaluation) -> bool:
+    """Tell whether all labels are equal. Collective, one message."""
+    y = np.concatenate([np.zeros(0), *(s.y for s in of.scored)])
+    ends = np.array([y.max(initial=-np.inf), -y.min(initial=np.inf)])
+    (largest, minus_smallest) = of.comm.allreduce(ends, op="max")[0]
+    return bool(largest == -minus_smallest)
 
 
 METRICS = {"accuracy": _accuracy, "log_loss": _log_loss, "roc_auc": _roc_auc, "r2": _r2, "rmse": _rmse}
@@ -117,9 +141,10 @@ def roc_auc(
 ) -> tuple[float, float | None]:
     """Return the area under the ROC curve, and a bound of its error where it is not exact.
 
-    Collective: two messages and a small one. The share of (positive, negative) pairs in which the positive
-    row has the higher score, ties counting half; up to 2^24 rows counted exactly, in integers, from all scores
-    gathered on one rank; above that from a histogram of the probability.
+    Collective: two messages and two small ones, or one message for a histogram. The share of (positive,
+    negative) pairs in which the positive row has the higher score, ties counting half; up to 2^24 rows
+    counted exactly, in integers, from all scores gathered on one rank; above that from a histogram of the
+    probability.
 
     References
     ----------
@@ -130,7 +155,7 @@ def roc_auc(
     pairs = _exact_pairs(comm, scores, positive) if exact else _binned_pairs(comm, scores, positive)
     both = pairs.positives * pairs.negatives
     if not both:
-        raise on_all_ranks(DataError("ROC AUC needs rows of both classes"))
+        raise shared(DataError("ROC AUC needs rows of both classes"))
     return (2 * pairs.above + pairs.ties) / (2 * both), None if exact else pairs.ties / (2 * both)
 
 
@@ -169,6 +194,7 @@ def _exact_pairs(comm: Communicator, scores: Vector, positive: NDArray[np.bool_]
 
 def _binned_pairs(comm: Communicator, scores: Vector, positive: NDArray[np.bool_]) -> _Pairs:
     """Count pairs of bins of the probability. Collective, one message."""
-    bins = np.minimum((_BINS / (1.0 + np.exp(-np.clip(scores, -700, 700)))).astype(np.int64), _BINS - 1)
+    probability = 1.0 / (1.0 + np.exp(-np.clip(scores, -700, 700)))
+    bins = np.minimum((_BINS * probability).astype(np.int64), _BINS - 1)
     counts = [np.bincount(bins[mask], minlength=_BINS).astype(np.int64) for mask in (positive, ~positive)]
     return _counted(*comm.allreduce(*counts))

@@ -25,9 +25,9 @@ class _State(NamedTuple):
 class Nesterov:
     """``v' = x - g(x) / L``, ``x' = v' + beta (v' - v)``: gradients are taken at x alone.
 
-    L grows when two gradients show more curvature, ``F(x) >= F(x') + g' . (x - x') + ||g - g'||^2 / (2 L)`` being
-    the inequality that an L-smooth convex function keeps; momentum restarts where it points uphill. One message an
-    iteration.
+    L grows when two gradients show more curvature: ``F(x) >= F(x') + g' . (x - x') + ||g - g'||^2 / (2 L)``
+    is the inequality that an L-smooth convex function keeps. Momentum restarts where it points uphill. One
+    message an iteration.
 
     References
     ----------
@@ -39,7 +39,7 @@ class Nesterov:
     name: str = "nesterov"
 
     def init(self, objective: Objective, w: Vector) -> _State:
-        """Return the state at w, its step from a line search. Collective, six messages."""
+        """Return the state at w, its step from a line search. Collective, three messages, or six."""
         point = objective.evaluate(w)
         norm = float(np.linalg.norm(point.gradient))
         _, step = search(objective, point, -point.gradient, 1.0 / max(norm, 1e-300))

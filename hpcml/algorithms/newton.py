@@ -22,8 +22,9 @@ class _State(NamedTuple):
 class NewtonCholesky:
     """``w <- w - t H^-1 g``; value, gradient and Hessian of the next point travel in one message.
 
-    The message has ``(d + 1)(d + 2) / 2 + d + 2`` sums, so d is best at most a few thousand. Where H is singular the
-    shortest step that solves the equations is taken, which leads from zero to the weights of least norm.
+    The message has ``(d + 1)(d + 2) / 2 + d + 2`` sums, so d is best at most a few thousand. Where H is
+    singular the shortest step that solves the equations is taken, which leads from zero to the weights of
+    least norm.
 
     References
     ----------
@@ -50,7 +51,7 @@ def _solved(H: Vector, g: Vector, scale: Vector) -> Vector:
     """Return H^-1 g, or where H is singular the solution with the shortest coefficients."""
     try:
         np.linalg.cholesky(H - 1e-13 * np.diag(np.diag(H)))
-        return np.linalg.solve(H, g)
+        return np.asarray(np.linalg.solve(H, g), np.float64)
     except np.linalg.LinAlgError:
         return _shortest(H, g, scale)
 
@@ -70,6 +71,6 @@ def _least_norm(H: Vector, g: Vector, scale: Vector) -> Vector:
     kept = values > 1e-12 * max(float(values[-1]), 0.0)
     x = vectors[:, kept] @ ((vectors[:, kept].T @ g) / values[kept])
     free = vectors[:, ~kept]
-    if not free.shape[1]:
-        return x
-    return x - free @ np.linalg.lstsq(free / scale[:, None], x / scale, rcond=None)[0]
+    if free.shape[1]:
+        x = x - free @ np.linalg.lstsq(free / scale[:, None], x / scale, rcond=None)[0]
+    return np.asarray(x, np.float64)

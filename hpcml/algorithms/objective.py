@@ -47,18 +47,18 @@ class Point(NamedTuple):
 
     @property
     def is_finite(self) -> bool:
-        """Whether value and gradient are numbers. Local."""
-        return bool(np.isfinite(self.value) and np.isfinite(self.gradient).all())
+        """Whether value, gradient and Hessian are numbers. Local."""
+        return all(bool(np.isfinite(part).all()) for part in (self.value, self.gradient, self.hessian))
 
 
 @dataclass(frozen=True)
 class Objective:
     """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + 1/2 sum_j alpha_j w_j^2``.
 
-    u are the scaled features, s the weights of the rows. With r = slope and h = curvature of the loss at
-    each row, ``dF/dw = (1 / sum s) sum s r u + alpha w``, ``dF/db = (1 / sum s) sum s r`` and
-    ``H = (1 / sum s) sum s h [u, 1][u, 1]^T + diag(alpha, 0)``. The sums are taken over the raw features x and
-    scaled afterwards.
+    u are the scaled features, s the weights of the rows. With r = slope and h = curvature of the loss
+    at each row, ``dF/dw = (1 / sum s) sum s r u + alpha w``, ``dF/db = (1 / sum s) sum s r`` and
+    ``H = (1 / sum s) sum s h [u, 1][u, 1]^T + diag(alpha, 0)``. The sums are taken over the raw features x
+    and scaled afterwards.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ class Objective:
         sums = reduced.total / self.total_weight
         weights, _ = self.split(w)
         value = float(sums[0]) + self.penalty.value(weights)
-        gradient = self._extended(self._scaled(sums[2 : 2 + d], sums[1]) + self.penalty.gradient(weights), sums[1])
+        slope = self._scaled(sums[2 : 2 + d], sums[1]) + self.penalty.gradient(weights)
+        gradient = self._extended(slope, sums[1])
         matrix = self._hessian(sums[2 + d :]) if hessian else np.zeros((0, 0))
         return Point(w, value, gradient, matrix, reduced.window)
 
@@ -166,12 +167,13 @@ class Line:
 
         def sums(margin: tuple[Block, Vector, Vector], t: float) -> Vector:
             block, z, q = margin
-            return block.shard_sums(_weighted(block, self.objective.loss.terms(z + t * q, _labels(block)).value))
+            losses = self.objective.loss.terms(z + t * q, _labels(block)).value
+            return block.shard_sums(_weighted(block, losses))
 
         partials = [np.stack([sums(margin, t) for t in steps], axis=1) for margin in self.margins]
         losses = self._reduced(partials, len(steps)) / self.objective.total_weight
         points = [self.objective.split(self.w + t * self.direction)[0] for t in steps]
-        return losses + np.array([self.objective.penalty.value(w) for w in points])
+        return np.asarray(losses + [self.objective.penalty.value(w) for w in points], np.float64)
 
     def derivatives(self, step: float) -> tuple[float, float]:
         """Return slope and curvature of the mean loss at a step. Collective, two messages."""
@@ -215,9 +217,11 @@ def _shard_sums(
     upper = np.triu_indices(block.X.shape[1]) if hessian else None
 
     def sums(piece: Piece) -> Vector:
-        return _piece_sums(block, piece, loss.terms(piece.X @ coef + intercept, _labels(block)[piece.rows]), upper)
+        terms = loss.terms(piece.X @ coef + intercept, _labels(block)[piece.rows])
+        return _piece_sums(block, piece, terms, upper)
 
-    shards = (reduce(np.add, map(sums, group)) for _, group in groupby(pieces(block), key=attrgetter("shard")))
+    runs = groupby(pieces(block), key=attrgetter("shard"))
+    shards = (reduce(np.add, map(sums, run)) for _, run in runs)
     if hessian:
         yield from (shard[None] for shard in shards)
     elif rows := list(shards):

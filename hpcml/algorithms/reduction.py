@@ -67,7 +67,7 @@ def reduce_blocks(
     Returns
     -------
     Reduced
-        The sum (n,), the window for the next call, and the count of selected rows.
+        The sum (n,) and the window for the next call.
 
     Raises
     ------
@@ -83,8 +83,8 @@ def reduce_blocks(
             yield from statistics(block)
 
     reduced = reduce_partials(data.comm, partials, n, window, counts)
-    ranks, sequences, *votes = reduced.counts
-    if sequences != ranks * ballot.sequence:
+    voters, sequences, *votes = reduced.counts
+    if sequences != voters * ballot.sequence:
         raise CollectiveError(f"ranks are in different reductions: this one is in number {ballot.sequence}")
     ballot.result = tuple(votes)
     return reduced

@@ -39,9 +39,9 @@ def no_scaling(n_features: int) -> Scaling:
 def fit_scaling(data: Dataset, with_mean: bool, with_std: bool) -> Scaling:
     """Return weighted means and standard deviations of the columns.
 
-    Collective: two passes, four messages. The second pass subtracts the mean first, which keeps the digits that
-    ``E[x^2] - E[x]^2`` loses (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115). A column
-    without spread gets scale 1.
+    Collective: two passes, four messages. The second pass subtracts the mean first, which keeps the digits
+    that ``E[x^2] - E[x]^2`` loses (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115). A
+    column without spread gets scale 1.
     """
     d = data.n_features
     sums = reduce_blocks(data, _sums, d + 1).total

@@ -133,8 +133,8 @@ def run_solver(
 ) -> Result:
     """Minimise `objective` until its certificate is at most tol.
 
-    Collective: the solver's messages, and those of `certify` when its cheap estimate says that tol is reached. All
-    decisions follow reduced numbers. Converged means certified, never that max_iter was reached.
+    Collective: the solver's messages, and those of `certify` when its cheap estimate says that tol is
+    reached. All decisions follow reduced numbers. Converged means certified, never that max_iter was reached.
 
     Parameters
     ----------

@@ -1,17 +1,17 @@
-"""The first look at the data: is it fit to learn from, and which data is it?"""
+"""The first look at the data: whether it is fit to learn from, and which data it is."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from hpcml.collectives import agreed, reproducible_sum
-from hpcml.data import Block, Dataset
-from hpcml.errors import DataError, on_all_ranks
+from hpcml.data import Block, Dataset, is_csr
+from hpcml.errors import DataError, shared
 
 __all__ = ["Names", "Survey", "survey"]
 
@@ -25,6 +25,9 @@ class Names(NamedTuple):
     X: str = "X"
     y: str = "y"
     weight: str = "weight"
+
+
+_PLAIN_NAMES = Names()
 
 
 class Survey(NamedTuple):
@@ -46,16 +49,16 @@ class Survey(NamedTuple):
     digest: str
 
 
-def survey(data: Dataset, *, classes: bool, names: Names = Names()) -> Survey:
+def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES) -> Survey:
     """Check that X, y and weight are finite and the weights usable; collect labels and a digest.
 
-    Collective: one pass, seven small messages.
+    Collective: one pass, six small messages.
 
     Raises
     ------
     DataError
-        NaN or Inf, a negative weight, weights that are all zero, no rows, or more than 1,000 classes; it names the
-        first row of the lowest rank that has one.
+        NaN or Inf, a negative weight, weights that are all zero, no rows, or more than 1,000 classes; it
+        names the first row of the lowest rank that has one.
     """
     found: set[float] = set()
     digest = np.zeros(_WORDS, np.int64)
@@ -65,20 +68,30 @@ def survey(data: Dataset, *, classes: bool, names: Names = Names()) -> Survey:
         for block in data.blocks():
             _check_block(block, names)
             n_rows += block.n_rows
-            weights.append(block.shard_sums(np.ones(block.n_rows) if block.weight is None else block.weight))
+            weights.append(_shard_weights(block))
             digest += _block_digest(block)
             if classes and block.y is not None:
-                found |= set(np.unique(_weighing(block)).tolist())
-                if len(found) > _MAX_CLASSES:
-                    raise DataError(f"{names.y} has more than {_MAX_CLASSES} distinct values: not a class label")
+                found |= set((np.unique(_weighing(block)) + 0.0).tolist())  # -0.0 is 0.0
+                _check_number(found, names)
     labels = sorted(set().union(*data.comm.allgather(sorted(found))))
+    _check_number(labels, names)
     counts, digest = data.comm.allreduce(np.array([n_rows]), digest)
     total = _total(data, weights)
     if counts[0] == 0:
-        raise on_all_ranks(DataError(f"{names.X}: no rows are left for this part of the split"))
+        raise shared(DataError(f"{names.X}: no rows are left for this part of the split"))
     if total <= 0:
-        raise on_all_ranks(DataError(f"{names.weight}: the weights are all zero"))
+        raise shared(DataError(f"{names.weight}: the weights are all zero"))
     return Survey(int(counts[0]), total, np.array(labels), digest.view(np.uint64).tobytes().hex())
+
+
+def _check_number(labels: Collection[float], names: Names) -> None:
+    if len(labels) > _MAX_CLASSES:
+        sentence = f"{names.y} has more than {_MAX_CLASSES} distinct values: not a class label"
+        raise shared(DataError(sentence))
+
+
+def _shard_weights(block: Block) -> NDArray[np.float64]:
+    return block.shard_sums(np.ones(block.n_rows) if block.weight is None else block.weight)
 
 
 def _weighing(block: Block) -> NDArray[np.float64]:
@@ -92,7 +105,7 @@ def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:
 
 
 def _check_block(block: Block, names: Names) -> None:
-    values = block.X.data if sparse.issparse(block.X) else block.X
+    values = block.X.data if is_csr(block.X) else block.X
     # A sum is NaN or Inf whenever an element is, and is far cheaper than a mask; it may also overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(values.sum())
@@ -109,12 +122,12 @@ def _check_block(block: Block, names: Names) -> None:
 
 def _refuse_nonfinite(block: Block, name: str) -> None:
     X = block.X
-    values = X.data if sparse.issparse(X) else X.ravel()
+    values = np.asarray(X.data if is_csr(X) else X.ravel())
     bad = np.flatnonzero(~np.isfinite(values))
     if not bad.size:
         return
     first = int(bad[0])
-    if sparse.issparse(X):
+    if is_csr(X):
         row, column = int(np.searchsorted(X.indptr, first, side="right")) - 1, int(X.indices[first])
     else:
         row, column = divmod(first, X.shape[1])
@@ -122,7 +135,7 @@ def _refuse_nonfinite(block: Block, name: str) -> None:
 
 
 def _block_digest(block: Block) -> NDArray[np.int64]:
-    """Return the sum over shards of a 256-bit digest, word by word modulo 2^64: any split adds to the same."""
+    """Return the sum over shards of a 256-bit digest, by words modulo 2^64: any split adds to the same."""
     total = np.zeros(_WORDS, np.int64)
     for start, stop in zip(block.shards[:-1], block.shards[1:], strict=True):
         hasher = hashlib.sha256()
@@ -135,8 +148,9 @@ def _block_digest(block: Block) -> NDArray[np.int64]:
 def _parts(block: Block, start: int, stop: int) -> list[NDArray[Any]]:
     rows = slice(start, stop)
     labels = [column[rows] for column in (block.y, block.weight) if column is not None]
-    if not sparse.issparse(block.X):
-        return [block.index[rows], block.X[rows], *labels]
-    entries = slice(block.X.indptr[start], block.X.indptr[stop])
-    counts = np.diff(block.X.indptr[start : stop + 1]).astype(np.int64)
-    return [block.index[rows], counts, block.X.indices[entries].astype(np.int64), block.X.data[entries], *labels]
+    X = block.X
+    if not is_csr(X):
+        return [block.index[rows], X[rows], *labels]
+    entries = slice(X.indptr[start], X.indptr[stop])
+    counts = np.diff(X.indptr[start : stop + 1]).astype(np.int64)
+    return [block.index[rows], counts, X.indices[entries].astype(np.int64), X.data[entries], *labels]

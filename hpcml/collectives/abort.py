@@ -163,7 +163,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def _thread_excepthook(args: threading.ExceptHookArgs) -> None:
-    if args.exc_value is not None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):  # that ends a thread alone
         _excepthook(args.exc_type, args.exc_value, args.exc_traceback)
 
 

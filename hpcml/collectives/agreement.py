@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcml import errors
 from hpcml.collectives.communicator import Communicator
-from hpcml.errors import HpcmlError, on_all_ranks
+from hpcml.errors import HpcmlError, shared
 
 __all__ = ["agreed"]
 
@@ -38,8 +38,8 @@ def agreed(comm: Communicator) -> Iterator[None]:
         return
     kind, sentence = comm.bcast([_public_name(error), str(error)], root=int(first[0]))
     if error is not None and comm.rank == first[0]:
-        raise on_all_ranks(error)
-    raise on_all_ranks(getattr(errors, kind)(sentence))
+        raise shared(error)
+    raise shared(getattr(errors, kind)(sentence))
 
 
 def _public_name(error: HpcmlError | None) -> str:

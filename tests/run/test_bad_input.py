@@ -422,7 +422,8 @@ def test_no_permission(rows, tmp_path):
 def test_a_limit_of_file_size(rows, tmp_path):
     # The model file is larger than 8 blocks of 512 bytes, what comes before it is not.
     small.write_spec(tmp_path / "spec.yaml", rows)
-    argv = f"ulimit -f 8; exec {sys.executable} -m hpcml run {tmp_path / 'spec.yaml'} output.dir={tmp_path / 'run'}"
+    job = f"{sys.executable} -m hpcml run {tmp_path / 'spec.yaml'} output.dir={tmp_path / 'run'}"
+    argv = f"ulimit -f 8; exec {job}"
     done = harness.run_job([shutil.which("bash") or "bash", "-c", argv])
     _one_sentence(done, 5, "model.h5: the file would be larger than the limit allows")
     files = small.everything(tmp_path / "run")

@@ -97,8 +97,9 @@ def test_a_killed_run_left_no_result(killed):
     files = set(small.everything(killed / "run"))
     checkpoints = {f"checkpoints/step-{i:08d}.ckpt" for i in (6, 7)}
     assert files == {
-        *checkpoints, "spec.yaml", "resolved.yaml", "provenance.json", "metrics.jsonl", "state.json", "log.txt"
-    }  # fmt: skip
+        *checkpoints,
+        *("spec.yaml", "resolved.yaml", "provenance.json", "metrics.jsonl", "state.json", "log.txt"),
+    }
     assert json.loads((killed / "run" / "state.json").read_text())["state"] == "running"
     assert [line["iter"] for line in small.iterations(killed / "run")] == list(range(7))
 

@@ -50,7 +50,8 @@ MANY = {
     for solver, ((task, x), cache) in itertools.product(SOLVERS, PLACES.items())
 }
 CASES = MANY | OTHERS
-WITH_FIVE = {*MANY, "more ranks than shards"}  # five ranks on two cores take their time
+# Five ranks on two cores take their time: each solver and task, from memory and streamed.
+WITH_FIVE = {*(case for case in MANY if case.endswith("csr")), "more ranks than shards"}
 TWINS = {case: keys | {"data__cache": {"memory": "none", "none": "memory"}[keys["data__cache"]]}
          for case, keys in MANY.items()}  # fmt: skip
 # What of result.json may depend on where and how it was computed.
@@ -81,7 +82,7 @@ def ran(rows, tmp_path_factory):
             found[case][n] = folder / f"{n}-{_slug(case)}"
             lines.append(["run", spec, f"output.dir={found[case][n]}", "--json"])
         for case, x in (("lbfgs logistic dense", "X"), ("lbfgs logistic csr", "S")):
-            run, model = found[case][n], found[case][1]
+            model = found[case][1]
             more += [
                 ["predict", model, rows, "-x", x, "-o", folder / f"{n}-{x}.h5"],
                 [
@@ -95,7 +96,7 @@ def ran(rows, tmp_path_factory):
                     "-o",
                     folder / f"{n}-{x}-test.h5",
                 ],
-                ["evaluate", run, rows, "-x", x, "--part", "test", "--json"],
+                ["evaluate", model, rows, "-x", x, "--part", "test", "--json"],
             ]
         ended = small.commands(n, [*lines, *more], folder / f"on{n}", timeout=120)
         for line, ranks in zip([*lines, *more], ended, strict=True):
@@ -148,7 +149,7 @@ def test_solvers_agree_on_the_minimum(ran):
 
 
 def test_there_was_more_than_one_shard_a_rank_and_less(ran):
-    assert small.result_of(ran["lbfgs logistic dense"][5])["n_shards"] == 10
+    assert small.result_of(ran["lbfgs logistic dense"][3])["n_shards"] == 10
     assert small.result_of(ran["more ranks than shards"][5])["n_shards"] == 1
 
 
@@ -260,6 +261,6 @@ def test_the_result_has_what_was_promised(ran):
 
 def test_the_number_of_messages_does_not_grow_with_the_ranks(ran):
     for n in SIZES[1:]:
-        result = small.result_of(ran["newton logistic dense"][n])
-        other = small.result_of(ran["newton logistic dense"][1])
+        result = small.result_of(ran["newton logistic csr"][n])
+        other = small.result_of(ran["newton logistic csr"][1])
         assert result["messages"]["allreduce"] == other["messages"]["allreduce"]

@@ -7,13 +7,14 @@ shapes reach BLAS whatever the number of ranks, so the same bits come back.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from hpcml.data import Block, Matrix
+from hpcml.data import Block, Matrix, is_csr
 
 __all__ = ["Piece", "gram", "pieces", "raw_prediction", "squares"]
 
@@ -31,14 +32,14 @@ class Piece(NamedTuple):
 def pieces(block: Block) -> Iterator[Piece]:
     """Yield the non-empty blocks of a run of shards in order."""
     shards = np.searchsorted(block.shards, block.pieces[:-1], side="right") - 1
-    for start, stop, shard in zip(block.pieces[:-1].tolist(), block.pieces[1:].tolist(), shards.tolist(), strict=True):
+    for (start, stop), shard in zip(pairwise(block.pieces.tolist()), shards.tolist(), strict=True):
         if stop > start:
             yield Piece(_rows(block.X, start, stop), slice(start, stop), shard)
 
 
 def _rows(X: Matrix, start: int, stop: int) -> Matrix:
     """Return rows as a view; SciPy's own slicing of CSR copies and checks."""
-    if not sparse.issparse(X):
+    if not is_csr(X):
         return X[start:stop]
     first, last = X.indptr[start], X.indptr[stop]
     view = sparse.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
@@ -58,18 +59,25 @@ def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
 def gram(X: Matrix, weight: Vector) -> NDArray[np.float64]:
     """Return ``X.T @ diag(weight) @ X``, (n_features, n_features), for weight >= 0."""
     root = np.sqrt(weight)
-    if not sparse.issparse(X):
-        scaled = X * root[:, None]
-        return scaled.T @ scaled
+    if not is_csr(X):
+        rows = X * root[:, None]
+        return np.asarray(rows.T @ rows)
     scaled = X.astype(np.float64)
     scaled.data = scaled.data * np.repeat(root, np.diff(X.indptr))
-    return (scaled.T @ scaled).toarray()
+    return np.asarray((scaled.T @ scaled).toarray())
 
 
 def squares(X: Matrix, weight: Vector, center: Vector) -> Vector:
-    """Return ``sum_i weight_i (x_i - center)^2``, (n_features,)."""
-    if not sparse.issparse(X):
-        return weight @ np.square(X - center)
-    moved = X.astype(np.float64)
-    moved.data = moved.data * (moved.data - 2 * center[moved.indices])
-    return moved.T @ weight + weight.sum() * np.square(center)
+    """Return ``sum_i weight_i (x_i - center)^2``, (n_features,), for weight >= 0.
+
+    CSR rows add what is stored and the zeros apart, all of it positive: ``sum weight x (x - 2 center)``
+    would lose the digits of a column that is far from zero.
+    """
+    if not is_csr(X):
+        return np.asarray(weight @ np.square(X - center))
+    n, d = X.shape
+    weights = np.repeat(weight, np.diff(X.indptr))
+    stored = np.bincount(X.indices, weights * np.square(X.data - center[X.indices]), d)
+    absent = np.maximum(weight.sum() - np.bincount(X.indices, weights, d), 0.0)
+    absent[np.bincount(X.indices, minlength=d) == n] = 0.0
+    return np.asarray(stored + absent * np.square(center))

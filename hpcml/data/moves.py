@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Move:
         Collective, two messages.
         """
         cuts = self.bounds if bounds is None else bounds
-        parts = [values[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        parts = [values[a:b] for a, b in pairwise(cuts)]
         mine = parts[self.comm.rank]
         parts[self.comm.rank] = values[:0]
         sent = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts]
@@ -53,13 +54,14 @@ class Move:
         entries = X.indptr[self.bounds].astype(np.int64)
         indices = self.rows(X.indices.astype(np.int64), entries)
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        return sparse.csr_array((self.rows(X.data, entries), indices, indptr), shape=(counts.size, X.shape[1]))
+        data = self.rows(X.data, entries)
+        return sparse.csr_array((data, indices, indptr), shape=(counts.size, X.shape[1]))
 
 
 def make_move(comm: Communicator, starts: _Indices, wanted: _Indices) -> Move | None:
-    """Return the move from rows cut at `starts` to rows cut at `wanted`, or None where no row moves. Local.
+    """Return the move from rows cut at `starts` to rows cut at `wanted`, or None if no row moves. Local.
 
-    Both are (size + 1,) arrays, the same on every rank: rank r has the rows ``starts[r] <= i < starts[r + 1]``.
+    Both are (size + 1,) arrays, the same on every rank: rank r has the rows ``starts[r]:starts[r + 1]``.
     """
     if (starts == wanted).all():
         return None
