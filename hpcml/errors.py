@@ -12,7 +12,6 @@ __all__ = [
     "HpcmlError",
     "OutputError",
     "SpecError",
-    "on_all_ranks",
     "shared",
 ]
 
@@ -41,9 +40,6 @@ def shared(error: E) -> E:
     """Mark an error that follows from reduced numbers: every rank raises it. Local."""
     error.on_all_ranks = True
     return error
-
-
-on_all_ranks = shared
 
 
 class SpecError(HpcmlError, ValueError):

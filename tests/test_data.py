@@ -193,10 +193,10 @@ def cut_arrays(arrays, borders, rank):
     return [None if array is None else array[part] for array in arrays]
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(
     n=st.integers(1, 400),
-    d=st.sampled_from([1, 3]),
+    d=st.sampled_from([1, 1100]),  # many columns make shards of 64 rows
     size=st.integers(1, 5),
     is_sparse=st.booleans(),
     has_y=st.booleans(),
@@ -232,7 +232,7 @@ def test_any_split_gives_the_same_blocks(n, d, size, is_sparse, has_y, has_weigh
 
 
 def test_messages_of_an_array_dataset():
-    X = np.ones((300, 4))
+    X = np.ones((5000, 4))
 
     def program(comm, borders):
         counting = CountingCommunicator(comm)
@@ -240,8 +240,8 @@ def test_messages_of_an_array_dataset():
         return dict(counting.calls)
 
     small = {"allreduce": 1, "allgather": 1}
-    assert run_threads(2, lambda comm: program(comm, [0, 64, 300])) == [small] * 2
-    assert run_threads(2, lambda comm: program(comm, [0, 100, 300])) == [small | {"alltoall": 2}] * 2
+    assert run_threads(2, lambda comm: program(comm, [0, 4096, 5000])) == [small] * 2
+    assert run_threads(2, lambda comm: program(comm, [0, 100, 5000])) == [small | {"alltoall": 2}] * 2
 
 
 LAYOUTS = {
@@ -250,7 +250,6 @@ LAYOUTS = {
     "backwards": lambda X: X[::-1].copy()[::-1],
     "big-endian": lambda X: X.astype(X.dtype.newbyteorder(">")),
     "a list": lambda X: X.tolist(),
-    "matrix": lambda X: np.matrix(X),
 }
 
 

@@ -23,7 +23,7 @@ __all__ = ["add_outcome", "configure", "execute", "run_spec"]
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add key=value arguments to a verb."""
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="a key of the spec, as in solver.tol=1e-8"
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="a key of the spec: solver.tol=1e-8"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="the same, spelled out"

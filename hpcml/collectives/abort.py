@@ -6,6 +6,7 @@ one rank strike early (a flaky mount, a missing library), when no other code is 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -27,6 +28,7 @@ _GRACE = 2.0
 _LAST_RESORT = 4
 """Seconds after which a rank that cannot end the job in order is killed, which launchers notice."""
 
+_uncaught: list[int] = []
 _before_abort: list[Callable[[BaseException, str], bool]] = []
 
 
@@ -100,7 +102,7 @@ class _Leaving:
     """Rides on a SystemExit and is dropped with it.
 
     No hook sees a SystemExit, and one that is caught means nothing. One that nobody catches is dropped by
-    the interpreter itself: after the last Python frame, before MPI's finalisation would wait for the others.
+    the interpreter itself: after the last Python frame, before its handlers at exit run.
     """
 
     def __init__(self, code: int) -> None:
@@ -108,8 +110,14 @@ class _Leaving:
 
     def __del__(self) -> None:
         if sys._getframe().f_back is None:
-            _flush()
-            _leave(self.code)
+            _uncaught.append(self.code)
+
+
+def _at_exit() -> None:
+    """Take part in the end of a process that leaves with an error."""
+    for code in _uncaught:
+        _flush()
+        _leave(code)
 
 
 def _leaving(status: object) -> SystemExit:
@@ -173,3 +181,4 @@ def install() -> None:
         sys.excepthook = _excepthook
         threading.excepthook = _thread_excepthook
         sys.exit = _exit
+        atexit.register(_at_exit)

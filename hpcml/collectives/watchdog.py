@@ -29,7 +29,6 @@ class _Watched(Protocol):
     def size(self) -> int: ...
     @property
     def activity(self) -> Activity | None: ...
-    def abort(self, code: int) -> None: ...
 
 
 class Watchdog:
@@ -45,12 +44,21 @@ class Watchdog:
         Seconds of waiting after which the missing ranks are named, and after which the job ends
         (exit 1) unless the missing ranks say that they work.
     say : callable
-        Takes the sentences.
+        Takes the sentence that names the missing ranks.
+    end : callable
+        Takes the last sentence and ends the job.
     """
 
     def __init__(
-        self, comm: _Watched, directory: Path, name_after: float, end_after: float, say: Callable[[str], None]
+        self,
+        comm: _Watched,
+        directory: Path,
+        name_after: float,
+        end_after: float,
+        say: Callable[[str], None],
+        end: Callable[[str], None],
     ) -> None:
+        self._end = end
         self._comm = comm
         self._directory = directory
         self._name_after = name_after
@@ -99,8 +107,7 @@ class Watchdog:
             self._say(sentence)
         works = bool(absent) and all(said.get("state") == "works" for said in absent.values())
         if waited > self._end_after and not works and self._comm.activity == activity:
-            self._say(f"{sentence}; the job ends after {waited:.0f} s of waiting")
-            self._comm.abort(1)
+            self._end(f"{sentence}; the job ends")
 
     def _others(self, silence: float) -> dict[int, dict[str, Any]]:
         """Return each other rank's last words, none where it has been silent for `silence` seconds."""
@@ -145,7 +152,8 @@ def watch(
     name_after: float,
     end_after: float,
     say: Callable[[str], None],
+    end: Callable[[str], None],
 ) -> None:
     """Start a watchdog where ranks can wait for each other: over MPI, with more than one rank. Local."""
     if comm.size > 1 and isinstance(comm, _Watched):
-        Watchdog(comm, directory, name_after, end_after, say)
+        Watchdog(comm, directory, name_after, end_after, say, end)

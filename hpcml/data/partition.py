@@ -134,11 +134,15 @@ class RowSelection:
         return mask & (is_test if self.part == "test" else ~is_test)
 
 
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
 def _uniform(seed: int, stream: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return numbers in [0, 1) keyed by (seed, stream, row): SplitMix64, doi:10.1145/2660193.2660195."""
     with np.errstate(over="ignore"):
-        key = _mixed(np.uint64(seed % 2**64) + np.uint64(stream) * np.uint64(0x9E3779B97F4A7C15))
-        bits = _mixed(key ^ _mixed(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
+        # The seed is mixed first: added to the stream it could meet a row's own number, and cancel it.
+        key = _mixed(_mixed(np.uint64(seed % 2**64) + _GOLDEN) + np.uint64(stream) * _GOLDEN)
+        bits = _mixed(key ^ _mixed(rows.astype(np.uint64) * _GOLDEN))
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53, np.float64)
 
 

@@ -12,6 +12,8 @@ from hpcml.io.hdf5 import open_file
 
 __all__ = ["describe_file"]
 
+_ABOUT = ("kind", "name", "model", "data", "labels", "digest", "hpcml", "converged", "certificate", "n_iter")
+
 
 def describe_file(path: Path) -> dict[str, Any]:
     """Return data sets, CSR groups, layouts and what hpcml left in the file. Local; no data are read.
@@ -25,9 +27,8 @@ def describe_file(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {"kind": "HDF5 file", "path": str(path), "bytes": path.stat().st_size}
         if "about" in file.attrs:
             about = json.loads(str(file.attrs["about"]))
-            names = ("kind", "name", "model", "data", "labels", "digest", "hpcml", "converged", "certificate", "n_iter")
             kind = "model" if "coef" in file else "predictions"
-            found |= {"kind": kind, "about": {name: about[name] for name in names if name in about}}
+            found |= {"kind": kind, "about": {name: about[name] for name in _ABOUT if name in about}}
         if "hpcml_digest" in file.attrs:
             found["content digest"] = bytes(file.attrs["hpcml_digest"]).decode()
         sets: dict[str, Any] = {}

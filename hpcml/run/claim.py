@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.collectives import Communicator, agreed
-from hpcml.errors import SpecError, on_all_ranks
+from hpcml.errors import SpecError, shared
 from hpcml.io.checkpoint import last_checkpoint
 from hpcml.run.checks import spec_hash
 from hpcml.run.directory import RunDirectory, run_path
@@ -129,7 +129,7 @@ class Claim:
         """
         state = self._comm.bcast(self.directory.state if self._comm.rank == 0 else None)
         if (plan.resumes or plan.compares) and state.get("data") != data:
-            raise on_all_ranks(
+            raise shared(
                 SpecError(f"the rows have changed since {self.directory.path} was begun; {_CURE}")
             )
         if plan.compares:
@@ -137,7 +137,7 @@ class Claim:
         if plan.resumes and state.get("arithmetic") != arithmetic and not other_arithmetic:
             began = state.get("arithmetic")
             sentence = f"the run was begun with {began}, this is {arithmetic}: the bits would differ"
-            raise on_all_ranks(
+            raise shared(
                 SpecError(f"{sentence}; go on with --other-arithmetic, or start anew elsewhere")
             )
         with agreed(self._comm):

@@ -22,7 +22,7 @@ from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
 from hpcml.collectives.abort import on_failure
 from hpcml.collectives.watchdog import watch
-from hpcml.errors import DataError, SpecError, on_all_ranks
+from hpcml.errors import CollectiveError, DataError, SpecError, shared
 from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.run.claim import Claim, Plan
@@ -134,7 +134,14 @@ class Run:
         if self.comm.rank == 0:
             open_log(self.directory.path / "log.txt", self.spec.output.log_level)
         times = self.spec.watchdog
-        watch(self._world, self.directory.path / "watchdog", times.name_after, times.end_after, warn)
+        where = self.directory.path / "watchdog"
+        watch(self._world, where, times.name_after, times.end_after, warn, self._give_up)
+
+    def _give_up(self, sentence: str) -> None:
+        """End the job for a collective that some rank never comes to. Local."""
+        warn(sentence)
+        self._record(CollectiveError(sentence), sentence)
+        self._world.abort(1)
 
     def _record(self, error: BaseException, text: str) -> bool:
         """Write error.json; tell whether this was the job's first failure. Local."""
@@ -164,7 +171,7 @@ class Run:
                 f"ranks compute with different arithmetic ({'; '.join(families)}): ask for nodes of one "
                 "type, or set OPENBLAS_CORETYPE and NPY_DISABLE_CPU_FEATURES to what all of them have"
             )
-            raise on_all_ranks(SpecError(sentence))
+            raise shared(SpecError(sentence))
         return families[0]
 
     def _open(self, stack: ExitStack) -> _Parts:
@@ -194,16 +201,16 @@ class Run:
         names, wanted = self._names(test), self.spec.task == "classification"
         if test.n_features != train.n_features:
             columns = f"{names.X} has {test.n_features} columns"
-            raise on_all_ranks(DataError(f"{columns} and the training rows have {train.n_features}"))
+            raise shared(DataError(f"{columns} and the training rows have {train.n_features}"))
         other = survey(test, classes=wanted, names=names)
         strange = np.setdiff1d(other.classes, found.classes)
         if strange.size:
             sentence = f"{names.y}: the test part has the label {strange[0]:g}, which no training row has"
-            raise on_all_ranks(DataError(sentence))
+            raise shared(DataError(sentence))
         if wanted and "roc_auc" in self.spec.evaluation.metrics and len(other.classes) == 1:
             alone = f"{names.y}: the test part has the label {other.classes[0]:g} alone"
             cure = "ROC AUC needs both, so leave roc_auc out or take other test rows"
-            raise on_all_ranks(DataError(f"{alone}; {cure}"))
+            raise shared(DataError(f"{alone}; {cure}"))
         return found._replace(digest=hashlib.sha256((found.digest + other.digest).encode()).hexdigest())
 
     def _names(self, part: HDF5Dataset) -> Names:

@@ -15,7 +15,7 @@ from hpcml.algorithms.metrics import METRICS, Scores, evaluate
 from hpcml.algorithms.survey import Names, survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
-from hpcml.errors import DataError, SpecError, on_all_ranks
+from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.files import write_bytes
 from hpcml.io.image import hdf5_image
@@ -54,7 +54,7 @@ def _opened(comm: Communicator, path: Path, rows: Rows) -> tuple[ModelFile, HDF5
     n_features = file.arrays["coef"].size
     if data.n_features != n_features:
         sentence = f"{rows.path}:{rows.x} has {data.n_features} columns and the model {path} has {n_features}"
-        raise on_all_ranks(DataError(sentence))
+        raise shared(DataError(sentence))
     return file, data
 
 
@@ -85,7 +85,7 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
         fitting = _METRICS[file.about["kind"]]
         unknown = set(metrics) - set(fitting) or set(metrics) - set(METRICS)
         if unknown:
-            raise on_all_ranks(
+            raise shared(
                 SpecError(f"metric {sorted(unknown)[0]!r} does not fit; choose from {', '.join(fitting)}")
             )
         survey(data, classes=False, names=Names(f"{rows.path}:{rows.x}", f"{rows.path}:{rows.y}"))
