@@ -69,7 +69,7 @@ def test_sizes_of_shards_and_blocks(source):
 @given(source=sources, size=st.integers(1, 9))
 def test_a_row_has_one_shard(source, size):
     partition = make_partition(source, size)
-    for row in {0, source.n_samples // 2, source.n_samples - 1} & set(range(source.n_samples)):
+    for row in {0, source.n_samples // 2, source.n_samples - 1} if source.n_samples else ():
         shard = row // partition.shard_rows
         start, stop = partition.rows_of(range(shard, shard + 1))
         assert start <= row < stop

@@ -18,6 +18,10 @@ T = TypeVar("T")
 _REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
+class _LeftAloneError(CollectiveError):
+    """The other threads have gone: never the first cause."""
+
+
 class _Meeting:
     """Where `size` threads leave a value each and take away all of them."""
 
@@ -34,7 +38,7 @@ class _Meeting:
             values = list(self.slots)
             self.barrier.wait()
         except threading.BrokenBarrierError:
-            raise CollectiveError(f"rank {rank} waited for a rank that did not come") from None
+            raise _LeftAloneError(f"rank {rank} waited for a rank that did not come") from None
         return values
 
     def make_part(self, size: int) -> _Meeting:
@@ -119,7 +123,7 @@ def run_threads(size: int, program: Callable[[Communicator], T], timeout: float 
     for thread in threads:
         thread.join()
     raised = [error for error in errors if error is not None]
-    causes = sorted(raised, key=lambda error: isinstance(error, CollectiveError))
+    causes = sorted(raised, key=lambda error: isinstance(error, _LeftAloneError))
     if causes:
         raise causes[0]
     return results

@@ -19,7 +19,10 @@ PROGRAM = """
     from hpcml.collectives.watchdog import watch
     comm = world()
     say = lambda text: print(text, file=sys.stderr, flush=True)
-    watch(comm, Path(sys.argv[1]) / "watchdog", {name_after}, {end_after}, say)
+    def end(text):
+        say(text)
+        comm.abort(1)
+    watch(comm, Path(sys.argv[1]) / "watchdog", {name_after}, {end_after}, say, end)
     comm.allreduce(np.ones(1))
     {then}
     comm.allreduce(np.ones(1))
@@ -39,7 +42,7 @@ def test_a_frozen_rank_is_named_and_the_job_ended(spmd, tmp_path):
     assert done.seconds < 8
     assert done.survivors == ()
     assert "not there: rank 2 (silent)" in done.stderr
-    assert "the job ends after" in done.stderr
+    assert "; the job ends" in done.stderr
     assert "done" not in done.stdout
 
 
@@ -84,10 +87,10 @@ class Waiting:
     def __init__(self, rank):
         self.rank = rank
         self.activity = Activity(1, "allreduce", time.monotonic() - 100)
-        self.aborted = []
+        self.ended = []
 
-    def abort(self, code):
-        self.aborted.append(code)
+    def end(self, sentence):
+        self.ended.append(sentence)
         self.activity = None
 
 
@@ -95,25 +98,25 @@ def test_old_files_of_another_attempt_do_not_count(tmp_path):
     stale = {"state": "waits", "sequence": 1, "verb": "allreduce", "site": "a.py:1", "beat": 0.0}
     (tmp_path / "rank-1").write_text(json.dumps(stale))
     comm, said = Waiting(0), []
-    Watchdog(comm, tmp_path, 0.2, 0.3, said.append)
+    Watchdog(comm, tmp_path, 0.2, 0.3, said.append, comm.end)
     deadline = time.monotonic() + 5
-    while "silent" not in "".join(said) and not comm.aborted and time.monotonic() < deadline:
+    while "silent" not in "".join(said) and not comm.ended and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert comm.aborted or "silent" in said[-1]
+    assert comm.ended or "silent" in said[-1]
 
 
 def test_a_directory_that_cannot_be_made_does_not_stop_the_watch(tmp_path):
     (tmp_path / "file").touch()
     comm, said = Waiting(0), []
-    Watchdog(comm, tmp_path / "file" / "below", 0.2, 0.3, said.append)
+    Watchdog(comm, tmp_path / "file" / "below", 0.2, 0.3, said.append, comm.end)
     deadline = time.monotonic() + 5
-    while not comm.aborted and time.monotonic() < deadline:
+    while not comm.ended and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert comm.aborted == [1]
+    assert len(comm.ended) == 1
     assert "rank 1 (silent)" in said[0]
 
 
 @pytest.mark.parametrize("comm", [SerialCommunicator()])
 def test_no_watch_where_none_can_wait(comm, tmp_path):
-    watch(comm, tmp_path, 0.1, 0.1, pytest.fail)
+    watch(comm, tmp_path, 0.1, 0.1, pytest.fail, pytest.fail)
     time.sleep(0.3)
