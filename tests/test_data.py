@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,7 +42,7 @@ def test_partition_laws(source, size):
     ends = [partition.rows_of(partition.shards_of(rank)) for rank in range(size)]
     assert ends[0][0] == 0
     assert ends[-1][1] == source.n_samples
-    assert all(a[1] == b[0] for a, b in zip(ends[:-1], ends[1:], strict=True))
+    assert all(a[1] == b[0] for a, b in pairwise(ends))
     alone = make_partition(source, 1)
     assert (alone.shard_rows, alone.block_rows) == (partition.shard_rows, partition.block_rows)
     owned = [len(partition.shards_of(rank)) for rank in range(size)]
@@ -97,7 +99,7 @@ def test_the_grid_of_blocks(n, shard_rows, block_rows, share):
     whole = make_block(X, y, y, range(partition.n_shards), partition, selection)
     kept = np.arange(n) if selection is None else np.flatnonzero(selection.keeps(np.arange(n)))
     assert whole.index.tolist() == kept.tolist()
-    assert (whole.X == X[kept]).all()
+    assert (X[kept] == whole.X).all()
     assert whole.y.tolist() == whole.weight.tolist() == y[kept].tolist()
     assert whole.n_shards == partition.n_shards
     for shard in range(partition.n_shards):
@@ -130,7 +132,7 @@ def test_shard_sums_do_not_depend_on_the_neighbours(columns):
     values = rng.normal(size=(ends[-1], *columns)) * 10.0 ** rng.integers(-8, 8, (ends[-1], *columns))
     block = Block(np.zeros((ends[-1], 1)), None, None, np.arange(ends[-1]), ends, ends)
     together = block.shard_sums(values)
-    for i, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for i, (start, stop) in enumerate(pairwise(ends)):
         own = values[start:stop].copy()
         alone = Block(own, None, None, np.arange(stop - start), np.array([0, stop - start]), ends)
         assert alone.shard_sums(own)[0].tobytes() == together[i].tobytes()
@@ -224,6 +226,10 @@ def test_any_split_gives_the_same_blocks(n, d, size, is_sparse, has_y, has_weigh
         for shard in mine.partition.shards_of(comm.rank):
             by_shard += [int(i) for block in mine.blocks(shard) for i in block.index]
         rows = rows_of(mine)
+        own = mine.partition.shards_of(comm.rank)
+        if len(own):  # the owner of a shard is the rank that was given its first row
+            first = mine.partition.rows_of(own)[0]
+            assert borders[comm.rank] <= first < borders[comm.rank + 1]
         assert by_shard == [row[0] for row in rows]
         return rows
 
@@ -245,7 +251,7 @@ def test_messages_of_an_array_dataset():
 
 
 LAYOUTS = {
-    "Fortran": lambda X: np.asfortranarray(X),
+    "Fortran": np.asfortranarray,
     "strided": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3],
     "backwards": lambda X: X[::-1].copy()[::-1],
     "big-endian": lambda X: X.astype(X.dtype.newbyteorder(">")),

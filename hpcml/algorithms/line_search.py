@@ -55,9 +55,10 @@ def search(
     """
     slope = float(start.gradient @ direction)
     reference = start.value if reference is None else reference
-    if not slope < 0:
+    first = start.w + guess * direction
+    if not slope < 0 or (first == start.w).all():  # a step that rounding swallows would be taken for ever
         return start, 0.0
-    trial = objective.evaluate(start.w + guess * direction, hessian=hessian, window=start.window)
+    trial = objective.evaluate(first, hessian=hessian, window=start.window)
     if _accepts(reference, slope, guess, trial, direction):
         return trial, guess
     steps = np.asarray(guess * _GRID, np.float64)

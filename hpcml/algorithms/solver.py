@@ -159,7 +159,8 @@ def run_solver(
             if end or certificate.value <= rules.tol:
                 return _result(loop, rules, point, certificate, end)
             # The estimate was too hopeful: ask for that much more before the next try.
-            loop = loop._replace(threshold=0.5 * progress.estimate * rules.tol / certificate.value)
+            hope = max(rules.tol / certificate.value, 1e-3)
+            loop = loop._replace(threshold=0.5 * hope * progress.estimate)
         loop = loop._replace(n_iter=loop.n_iter + 1, solver=solver.step(objective, loop.solver))
 
 

@@ -110,7 +110,11 @@ def test_auc_of_a_histogram_is_within_its_bound(monkeypatch, spread):
     exact, none = roc_auc(SERIAL, scores, positive, 3000)
     assert none is None
     monkeypatch.setattr(metrics, "GATHERED_ROWS", 2999)
-    binned = run_threads(3, lambda comm: roc_auc(comm, scores[comm.rank :: 3], positive[comm.rank :: 3], 3000))
+
+    def program(comm):
+        return roc_auc(comm, scores[comm.rank :: 3], positive[comm.rank :: 3], 3000)
+
+    binned = run_threads(3, program)
     value, bound = binned[0]
     assert binned == [binned[0]] * 3
     assert abs(value - exact) <= bound

@@ -138,9 +138,14 @@ def test_a_killed_rank(spmd):
     ended(spmd(3, program(late="if number == 1: os.kill(os.getpid(), signal.SIGKILL)"), timeout=20))
 
 
-def test_a_killed_launcher(tmp_path):
+@pytest.mark.parametrize("whom", ["mpiexec", "all that is not a rank"])
+def test_a_killed_launcher(tmp_path, whom):
     script = tmp_path / "waits.py"
-    late = "open(f'{sys.argv[1]}/{number}', 'w').close()\nif number == 1: time.sleep(60)"
+    late = (
+        "open(f'{sys.argv[1]}/{number}.part', 'w').write(str(os.getpid()))\n"
+        "os.rename(f'{sys.argv[1]}/{number}.part', f'{sys.argv[1]}/{number}')\n"
+        "if number == 1: time.sleep(60)"
+    )
     script.write_text(program(late=late))
     tag = uuid.uuid4().hex
     launcher = subprocess.Popen(
@@ -155,7 +160,10 @@ def test_a_killed_launcher(tmp_path):
         while len(list(tmp_path.glob("[0-9]"))) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        launcher.kill()
+        ranks = {int(path.read_text()) for path in tmp_path.glob("[0-9]")}
+        launchers = {launcher.pid} if whom == "mpiexec" else set(harness.tagged_processes(tag)) - ranks
+        for pid in launchers:
+            os.kill(pid, signal.SIGKILL)
         launcher.wait()
         deadline = time.monotonic() + SECONDS
         while (alive := harness.tagged_processes(tag)) and time.monotonic() < deadline:
@@ -169,7 +177,8 @@ def test_a_killed_launcher(tmp_path):
 
 def test_the_hook_is_on_from_the_first_line_and_only_under_a_launcher():
     code = "import hpcml, sys; print(sys.excepthook.__module__, sys.exit.__module__, 'numpy' in sys.modules)"
-    for env, expected in (({}, "sys sys False"), ({"PMI_RANK": "0"}, "hpcml.collectives.abort " * 2 + "False")):
+    hooked = "hpcml.collectives.abort " * 2 + "False"
+    for env, expected in (({}, "sys sys False"), ({"PMI_RANK": "0"}, hooked)):
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=harness.clean_environment(env),

@@ -74,12 +74,11 @@ def test_any_split_order_and_grouping(values, size, data):
     assert run_threads(size, program) == [(expected, expected)] * size
 
 
-@given(values=st.lists(st.sampled_from([1.5, -1e308, np.inf, -np.inf, np.nan, 0.0, -0.0]), max_size=6))
+@pytest.mark.filterwarnings("ignore:invalid value")
+@given(values=st.lists(st.sampled_from([1.5, -1e300, np.inf, -np.inf, np.nan, 0.0, -0.0]), max_size=6))
 def test_inf_and_nan_come_out_as_in_a_plain_sum(values):
     finite = [value for value in values if math.isfinite(value)]
     expected = exact(finite) if len(finite) == len(values) else float(np.sum(values))
-    if np.isinf(expected) and not np.isinf(values).any():
-        return  # sums that overflow are elsewhere
     np.testing.assert_equal(summed(values) + 0.0, expected + 0.0)
 
     def program(comm):

@@ -63,7 +63,7 @@ def test_without_a_launcher_there_is_no_mpi():
         {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"},
         {"HPCML_EXPECT_SIZE": "3"},
     ],
-    ids=lambda env: "+".join(env),
+    ids="+".join,
 )
 def test_programs_of_one_rank_are_refused(env):
     done = start(env)
