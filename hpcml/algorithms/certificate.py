@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcml.algorithms.objective import Line, Objective, Point, Vector
+from hpcml.algorithms.objective import Objective, Point, Vector
 
 __all__ = ["Certificate", "Reference", "certify", "estimate", "make_reference"]
 
-_STEPS = 80
+_INTERCEPT_STEPS = 80
 _FLAT = 1e-7
+"""Share of the gradient at zero up to which dF/db is taken to vanish."""
 
 
 class Reference(NamedTuple):
@@ -62,10 +63,7 @@ def _certificate(objective: Objective, reference: Reference, point: Point) -> Ce
     if objective.penalty.is_strong:
         gap = float(np.sum(np.square(weights) / (2 * objective.penalty.alpha)))
         scale = max(reference.value, float(np.finfo(float).eps))
-        # Where the intercept is not optimal there is no bound, and its own residual speaks.
-        residual = at_intercept / reference.gradient_max if reference.gradient_max else 0.0
-        value = max(gap / scale, residual if residual > _FLAT else 0.0)
-        return Certificate(value, "duality_gap", gap, at_intercept)
+        return Certificate(gap / scale, "duality_gap", gap, at_intercept)
     largest = float(np.abs(point.gradient).max(initial=0.0))
     value = largest / reference.gradient_max if reference.gradient_max else float(largest > 0)
     return Certificate(value, "kkt", float("nan"), at_intercept)
@@ -117,12 +115,14 @@ def _next_step(
 def certify(objective: Objective, reference: Reference, point: Point) -> tuple[Point, Certificate]:
     """Return the point with its best intercept, and its certificate.
 
-    Collective: two passes; two messages a step of the intercept, usually 12 in all, and two for the
-    gradient, which is computed anew. A gap is infinite where dF/db could not be brought to zero: the bound needs that.
+    Collective: two passes; two messages a step of the intercept, usually 8 in all, and two for the
+    gradient, which is computed anew. Where dF/db could not be brought to zero there is no bound: the gap is
+    infinite, and the value at least dF/db over the largest gradient at w = 0.
     """
     w = _with_best_intercept(objective, point.w) if objective.fit_intercept else point.w
     fresh = objective.evaluate(w)
     found = _certificate(objective, reference, fresh)
     if found.kind == "duality_gap" and found.intercept_gradient > _FLAT * reference.gradient_max:
-        return fresh, found._replace(value=float("inf"), gap=float("inf"))
+        residual = found.intercept_gradient / max(reference.gradient_max, 1e-300)
+        found = found._replace(value=max(found.value, residual), gap=float("inf"))
     return fresh, found

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from hpcml.algorithms import certificate as certificate_module
 from hpcml.algorithms.certificate import certify, make_reference
 from hpcml.algorithms.newton import NewtonCholesky
 from hpcml.algorithms.penalties import L2
@@ -95,6 +96,14 @@ def test_an_intercept_that_is_far_off_is_found(kind, far):
     point, certificate = at(objective, w)
     assert certificate.intercept_gradient < 1e-9
     assert abs(point.w[-1]) < 10
+
+
+def test_no_bound_without_the_best_intercept(monkeypatch):
+    monkeypatch.setattr(certificate_module, "_INTERCEPT_STEPS", 0)
+    objective = plain_objective(PROBLEMS["linear_regression"](), "linear_regression", 1e6)
+    _, certificate = at(objective, np.append(np.zeros(6), 100.0))
+    assert certificate.gap == np.inf
+    assert 1 < certificate.value < np.inf
 
 
 def test_messages():
