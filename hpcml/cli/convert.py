@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the HDF5 file."""
-    return on_ranks(args, lambda comm: _convert(args, comm))
+    return on_ranks(args, Path(args.sources[-1]), lambda comm: _convert(args, comm))
 
 
 def _convert(args: argparse.Namespace, comm: Communicator) -> int:

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the metrics."""
-    return on_ranks(args, lambda comm: _evaluate(args, comm))
+    return on_ranks(args, model_path(args), lambda comm: _evaluate(args, comm))
 
 
 def _evaluate(args: argparse.Namespace, comm: Communicator) -> int:

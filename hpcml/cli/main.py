@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 say("".join(traceback.format_exception(error)))
         return error.exit_code
     except KeyboardInterrupt:
+        say("hpcml: interrupted")
         return 130
     except BrokenPipeError:
         # Whoever read the output has left; Python would complain again when it closes the stream.

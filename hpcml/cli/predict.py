@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the predictions."""
-    return on_ranks(args, lambda comm: _predict(args, comm))
+    return on_ranks(args, args.output, lambda comm: _predict(args, comm))
 
 
 def _predict(args: argparse.Namespace, comm: Communicator) -> int:

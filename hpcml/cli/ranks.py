@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcml.collectives.launch import is_launched
 from hpcml.errors import HpcmlError
 from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
+from hpcml.spec import Watchdog
 
 if TYPE_CHECKING:
     from hpcml.collectives import Communicator
@@ -26,8 +28,11 @@ def add_ranks(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def on_ranks(args: argparse.Namespace, work: Callable[[Communicator], int]) -> int:
-    """Do `work` on -n ranks, or on those that a launcher has started."""
+def on_ranks(args: argparse.Namespace, beside: Path, work: Callable[[Communicator], int]) -> int:
+    """Do `work` on -n ranks, or on those that a launcher has started.
+
+    Ranks that wait for long speak in a directory beside the file `beside`.
+    """
     n = wanted_ranks(None, args.n)
     if n > 1 and not is_launched():
         return launch(None, n, args.argv, None)
@@ -36,6 +41,7 @@ def on_ranks(args: argparse.Namespace, work: Callable[[Communicator], int]) -> i
     from hpcml.collectives.abort import end_job
 
     comm = world()
+    _watch(comm, beside.with_name(f".{beside.name}.watchdog"))
     try:
         return work(comm)
     except HpcmlError as error:
@@ -45,3 +51,15 @@ def on_ranks(args: argparse.Namespace, work: Callable[[Communicator], int]) -> i
             complain(str(error))
             end_job(error.exit_code)
         raise
+
+
+def _watch(comm: Communicator, directory: Path) -> None:
+    from hpcml.collectives.watchdog import watch
+    from hpcml.run.log import warn
+
+    def end(sentence: str) -> None:
+        warn(sentence)
+        comm.abort(1)
+
+    times = Watchdog()
+    watch(comm, directory, times.name_after, times.end_after, warn, end)

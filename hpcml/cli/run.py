@@ -88,30 +88,28 @@ def _on_rank(
 
     provenance = collect(directory) if speaks() else {}
     from hpcml.collectives import agreed, world
+    from hpcml.run.run import Options, Run
 
     comm = world()
+    show = say if spec and spec.output.progress != "none" else lambda line: None
+    run = Run(spec, text, comm, provenance, Options(show, args.other_arithmetic)) if spec else None
+    if run is not None:
+        run.watch()
     with agreed(comm):
         if problem is not None:
             raise problem
-    assert spec is not None
-    from hpcml.run.run import Options, Run
-
-    run = Run(spec, text, comm, provenance, Options(_shown(spec), args.other_arithmetic))
+    assert run is not None
     try:
         result = run.execute()
     except HpcmlError as error:
         return _failed(run, error, args.debug)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if not is_launched():  # under a launcher the abort hook does this
             run.fail(error)
         raise
     if comm.rank == 0:
         _report(args, result)
     return EXIT_NOT_CONVERGED if args.require_convergence and not result["converged"] else 0
-
-
-def _shown(spec: Spec):  # type: ignore[no-untyped-def]
-    return (lambda line: None) if spec.output.progress == "none" else say
 
 
 def _report(args: argparse.Namespace, result) -> None:  # type: ignore[no-untyped-def]
@@ -122,7 +120,8 @@ def _report(args: argparse.Namespace, result) -> None:  # type: ignore[no-untype
     else:
         tell(render_table(result))
     if not result["converged"]:
-        say(f"hpcml: warning: not converged: {result['reason']}")
+        cure = "raise solver.max_iter or solver.tol, or try another solver.name, in another output.dir"
+        say(f"hpcml: warning: not converged: {result['reason']}; {cure}")
 
 
 def _failed(run, error: HpcmlError, debug: bool) -> int:  # type: ignore[no-untyped-def]

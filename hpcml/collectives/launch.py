@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-__all__ = ["expected_size", "is_launched", "launched_rank"]
+__all__ = ["expected_size", "is_launched", "launched_rank", "size_variable"]
 
 _SIZES = (
     "HPCML_EXPECT_SIZE",
@@ -23,8 +23,13 @@ def expected_size(environ: Mapping[str, str] = os.environ) -> int | None:
     SLURM_STEP_NUM_TASKS is set by srun alone; SLURM_NTASKS is also set in the batch shell
     and says nothing about this process.
     """
-    values = [environ[name] for name in _SIZES if environ.get(name, "").isdigit()]
-    return int(values[0]) if values else None
+    name = size_variable(environ)
+    return int(environ[name]) if name else None
+
+
+def size_variable(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the name of the variable that says how many ranks there are, or None. Local."""
+    return next((name for name in _SIZES if environ.get(name, "").isdigit()), None)
 
 
 def launched_rank(environ: Mapping[str, str] = os.environ) -> int | None:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.collectives.communicator import Array, Communicator
+from hpcml.errors import CollectiveError, shared
 
 __all__ = ["Reduced", "reduce_partials", "reproducible_sum"]
 
@@ -205,7 +206,7 @@ def reduce_partials(
 def reproducible_sum(comm: Communicator, partials: Array) -> NDArray[np.float64]:
     """Sum the rows of every rank's `partials`, to the same bits for any split over ranks.
 
-    Collective, two messages. ``total[j] = sum over ranks and rows of partials[i, j]``, with an error
+    Collective, three messages. ``total[j] = sum over ranks and rows of partials[i, j]``, with an error
     below 2^-80 of the largest term before the one rounding to float64; Inf and NaN come out as in a
     plain sum.
 
@@ -220,6 +221,13 @@ def reproducible_sum(comm: Communicator, partials: Array) -> NDArray[np.float64]
     (n,) array of float64
         The same on every rank.
 
+    Raises
+    ------
+    ValueError
+        Partials that are no matrix.
+    CollectiveError
+        Ranks gave different numbers of columns.
+
     Examples
     --------
     >>> import numpy as np
@@ -230,4 +238,8 @@ def reproducible_sum(comm: Communicator, partials: Array) -> NDArray[np.float64]
     terms = np.asarray(partials, np.float64)
     if terms.ndim != 2:
         raise ValueError(f"partials must have shape (my shards, n), not {terms.shape}")
-    return reduce_partials(comm, lambda: [terms], terms.shape[1]).total
+    n = terms.shape[1]
+    (ends,) = comm.allreduce(np.array([n, -n]), op="max")
+    if ends[0] != -ends[1]:
+        raise shared(CollectiveError(f"ranks gave partials of {-ends[1]} to {ends[0]} columns"))
+    return reduce_partials(comm, lambda: [terms], n).total

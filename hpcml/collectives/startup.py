@@ -6,7 +6,7 @@ import warnings
 from functools import cache
 
 from hpcml.collectives.communicator import Communicator, SerialCommunicator
-from hpcml.collectives.launch import expected_size, is_launched
+from hpcml.collectives.launch import expected_size, is_launched, size_variable
 from hpcml.errors import CollectiveError, SpecError
 
 __all__ = ["resolved", "world"]
@@ -30,7 +30,7 @@ def world() -> Communicator:
         if (expected_size() or 1) > 1:
             raise SpecError(
                 f"the environment speaks of {expected_size()} ranks but no launcher started this process: "
-                "start it with mpiexec or srun, or unset HPCML_EXPECT_SIZE"
+                f"start it with mpiexec or srun, or unset {size_variable()}"
             )
         return SerialCommunicator()
     try:

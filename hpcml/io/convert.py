@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +17,7 @@ from hpcml.collectives import Communicator, SerialCommunicator, agreed
 from hpcml.errors import OutputError
 from hpcml.io.convert_encode import Encoding, encode_part
 from hpcml.io.convert_write import write_table
-from hpcml.io.files import output_error
+from hpcml.io.lock import HELD, release, try_lock
 from hpcml.io.recipe import Identity, Recipe, resolve_source, source_identity
 from hpcml.io.tables import read_part
 
@@ -28,7 +25,6 @@ __all__ = ["ConvertReport", "Recipe", "convert", "is_current", "resolve_source"]
 
 FORMAT = 1
 _POLL_SECONDS = 0.2
-_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -224,65 +220,29 @@ def _only_one(comm: Communicator, destination: Path, tell: Callable[[str], None]
     The lock is the kernel's: it ends with its holder, so what a dead process left does not block. Where the
     file system has no locks two conversions may work at once; both then write the same file, aside.
     """
-    handle = -1
+    handle = HELD
     told = False
     try:
         while True:
             with agreed(comm):
                 if comm.rank == 0:
-                    handle = _try_lock(destination)
+                    handle = try_lock(_lock_path(destination))
             # Polled, not waited for inside a collective: the watchdog would name rank 0 as stuck.
-            if comm.bcast(handle != -1):
+            if comm.bcast(handle != HELD):
                 break
             if not told:
                 tell(f"waiting for another conversion to {destination}")
                 told = True
             time.sleep(_POLL_SECONDS)
+        if handle >= 0:
+            _remove_leftovers(destination)
         yield
     finally:
-        if handle >= 0:
-            with suppress(OSError):
-                _lock_path(destination).unlink()
-            os.close(handle)
+        release(handle, _lock_path(destination))
 
 
 def _lock_path(destination: Path) -> Path:
     return destination.with_name(destination.name + ".lock")
-
-
-def _try_lock(destination: Path) -> int:
-    """Return the handle of the locked file, -1 if another holds it, -2 where there are no locks. Local."""
-    path = _lock_path(destination)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise output_error(destination, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_named(handle, path):
-            _remove_leftovers(destination)
-            return handle
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            os.close(handle)
-            with suppress(OSError):
-                path.unlink()
-            return -2
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            os.close(handle)
-            raise output_error(path, error) from error
-    os.close(handle)
-    return -1
-
-
-def _is_named(handle: int, path: Path) -> bool:
-    """Return whether the locked file still has the name: its last holder may have removed it."""
-    try:
-        named = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(handle))
 
 
 def _remove_leftovers(destination: Path) -> None:

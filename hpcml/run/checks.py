@@ -35,6 +35,11 @@ def check_spec(spec: Spec) -> None:
         )
     if spec.data.source and spec.data.target is None:
         raise SpecError("data.target: a table (data.source) needs the name of its target column")
+    if spec.data.missing != "error" and not spec.data.source:
+        raise SpecError(
+            f"data.missing: {spec.data.missing} is for tables (data.source); "
+            "the rows of an HDF5 file must be complete"
+        )
     target = spec.data.target
     if target is not None and target.threshold is not None and spec.task == "regression":
         raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")

@@ -10,6 +10,7 @@ from typing import Any
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import SpecError, shared
 from hpcml.io.checkpoint import last_checkpoint
+from hpcml.io.lock import HELD, holder_of, release, try_lock
 from hpcml.run.checks import spec_hash
 from hpcml.run.directory import RunDirectory, run_path
 from hpcml.run.provenance import fingerprint, host_name
@@ -56,6 +57,7 @@ class Claim:
         self._comm = comm
         self._hash = spec_hash(spec)
         self.is_begun = False
+        self._lock = HELD
 
     def plan(self) -> Plan:
         """Look at the directory and, unless the run is finished, begin an attempt.
@@ -79,6 +81,21 @@ class Claim:
         return plan
 
     def _found(self, hosts: list[str]) -> Plan:
+        """Take the directory and find out what is left to do in it."""
+        directory = self.directory
+        directory.refuse_foreign(self._hash, self.spec.output.overwrite)
+        if self._lock == HELD:
+            self._lock = try_lock(directory.lock)
+        if self._lock == HELD:
+            raise SpecError(f"output.dir: {directory.path} is in use by {holder_of(directory.lock)}")
+        return self._decided(hosts)
+
+    def release(self) -> None:
+        """Let other jobs have the directory. Local."""
+        release(self._lock, self.directory.lock)
+        self._lock = HELD
+
+    def _decided(self, hosts: list[str]) -> Plan:
         directory, spec = self.directory, self.spec
         directory.refuse_foreign(self._hash, spec.output.overwrite)
         state, finished = directory.state, directory.finished

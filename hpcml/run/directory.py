@@ -64,6 +64,16 @@ class RunDirectory:
         """The first error of the last attempt."""
         return self.path / "error.json"
 
+    @property
+    def lock(self) -> Path:
+        """The file, beside the directory, that one job at a time has locked."""
+        return self.path.with_name(self.path.name + ".lock")
+
+    @property
+    def watch(self) -> Path:
+        """The directory, beside it, where ranks speak while one waits for long."""
+        return self.path.with_name(f".{self.path.name}.watchdog")
+
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the content of a JSON file, or None where it is missing or broken."""
         try:
@@ -112,12 +122,14 @@ class RunDirectory:
         except OSError as error:
             raise output_error(self.path, error) from error
         state = self.state
-        if not names or overwrite == "always":
+        if not names:
             return
         if not state:
             raise SpecError(
                 f"output.dir: {self.path} holds files that are no run's; choose another directory"
             )
+        if overwrite == "always":
+            return
         left_nothing = state.get("state") == "failed" and not any(self.path.glob("checkpoints/*.ckpt"))
         if state.get("spec") != spec_hash and not left_nothing:
             raise SpecError(
@@ -135,7 +147,7 @@ class RunDirectory:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            for old in (self.error, self.path / "manifest.json", *self.path.glob("watchdog/*")):
+            for old in (self.error, self.path / "manifest.json", *self.watch.glob("*")):
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.path, error) from error

@@ -68,8 +68,22 @@ def launch(spec: Spec | None, n: int, arguments: Sequence[str], directory: RunDi
     if code in _DOCUMENTED:
         return code
     after = _error_identity(directory)
-    report = directory.read_json("error.json") if directory and after != before else None
-    return int(report["exit_code"]) if report else 1
+    if directory is None:
+        return 1
+    if after == before:
+        _record_end(directory, code)
+    report = directory.read_json("error.json") or {}
+    return int(report.get("exit_code", 1))
+
+
+def _record_end(directory: RunDirectory, code: int) -> None:
+    """Leave word of a job whose ranks could not: they were killed, or the launcher was."""
+    if directory.state.get("state") != "running":
+        return
+    cause = f"the job was ended from outside (exit code {code} of the launcher)"
+    sentence = f"{cause}; hpcml resume {directory.path} goes on"
+    directory.record_failure({"rank": None, "exit_code": 1, "kind": "Killed", "message": sentence})
+    sys.stderr.write(f"hpcml: {sentence}\n")
 
 
 def _error_identity(directory: RunDirectory | None) -> tuple[int, int] | None:

@@ -112,6 +112,11 @@ class Run:
         HpcmlError
             On every rank alike, unless a rank's own read fails in the middle of a fit.
         """
+        result = self._execute()
+        self.claim.release()
+        return result
+
+    def _execute(self) -> dict[str, Any]:
         family = self._agreed_arithmetic()
         plan = self.claim.plan()
         if plan.result is not None:
@@ -126,21 +131,24 @@ class Run:
             return finished or self._fit_and_save(parts, family, plan)
 
     def _attend(self) -> None:
-        """Open the log, record failures, and watch the collectives. Local."""
+        """Open the log and record failures. Local."""
         if not self.claim.is_begun:
             return
         on_failure(self._record)
         keep_quiet()
         if self.comm.rank == 0:
             open_log(self.directory.path / "log.txt", self.spec.output.log_level)
+
+    def watch(self) -> None:
+        """Name ranks that a collective waits for too long, from the first one on. Local."""
         times = self.spec.watchdog
-        where = self.directory.path / "watchdog"
-        watch(self._world, where, times.name_after, times.end_after, warn, self._give_up)
+        watch(self._world, self.directory.watch, times.name_after, times.end_after, warn, self._give_up)
 
     def _give_up(self, sentence: str) -> None:
         """End the job for a collective that some rank never comes to. Local."""
         warn(sentence)
-        self._record(CollectiveError(sentence), sentence)
+        if self.claim.is_begun:
+            self._record(CollectiveError(sentence), sentence)
         self._world.abort(1)
 
     def _record(self, error: BaseException, text: str) -> bool:
@@ -158,11 +166,13 @@ class Run:
             }
         )
 
-    def fail(self, error: Exception) -> bool:
+    def fail(self, error: BaseException) -> bool:
         """Record a failure for the user; tell whether this process should speak of it. Local."""
         if getattr(error, "on_all_ranks", False) and self.comm.rank != 0:
             return False
-        return not self.claim.is_begun or self._record(error, "".join(traceback.format_exception(error)))
+        first = not self.claim.is_begun or self._record(error, "".join(traceback.format_exception(error)))
+        self.claim.release()
+        return first
 
     def _agreed_arithmetic(self) -> str:
         families: list[str] = sorted(set(self.comm.allgather(arithmetic_family())))
