@@ -54,7 +54,8 @@ def main():
     rows = [head, *(row(results[n], results[args.ranks[0]]) for n in args.ranks)]
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     rule = "  ".join("=" * width for width in widths)
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True)).rstrip() for r in rows]
+    padded = [[cell.ljust(width) for cell, width in zip(r, widths, strict=True)] for r in rows]
+    lines = ["  ".join(cells).rstrip() for cells in padded]
     print("\n".join([rule, lines[0], rule, *lines[1:], rule]))
 
 

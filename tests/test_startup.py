@@ -34,13 +34,14 @@ def left_by_ranks(tmp_path_factory):
         file["X"] = rng.standard_normal((300, 3))
         file["y"] = (rng.random(300) < 0.5).astype(float)
     (home / "sitecustomize.py").write_text(SITE)
-    (home / "spec.yaml").write_text("name: small\ndata: {path: data.h5}\nmodel: {type: logistic_regression}\n")
+    spec = home / "spec.yaml"
+    spec.write_text("name: small\ndata: {path: data.h5}\nmodel: {type: logistic_regression}\n")
     for attempt in ("first", "second"):
         left = home / attempt
         left.mkdir()
         path = f"{home}:{harness.clean_environment()['PYTHONPATH']}"
         env = {"PYTHONPATH": path, "LEFT": str(left), "PYTHONDONTWRITEBYTECODE": None}
-        argv = [sys.executable, "-m", "hpcml", "run", "-n", "2", str(home / "spec.yaml"), f"output.dir={left}/run"]
+        argv = [sys.executable, "-m", "hpcml", "run", "-n", "2", str(spec), f"output.dir={left}/run"]
         harness.run_job(argv, env=env, check=0)
     records = [path.read_text().splitlines() for path in left.iterdir() if path.is_file()]
     return [record for record in records if "mpi4py.MPI" in record[0].split(",")]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.collectives import agreed, reproducible_sum
+from hpcml.collectives import agreed
+from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset, is_csr
 from hpcml.errors import DataError, shared
 
@@ -101,7 +102,8 @@ def _weighing(block: Block) -> NDArray[np.float64]:
 
 
 def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:
-    return float(reproducible_sum(data.comm, np.concatenate([np.zeros(0), *weights])[:, None])[0])
+    terms = np.concatenate([np.zeros(0), *weights])[:, None]
+    return float(reduce_partials(data.comm, lambda: [terms], 1).total[0])
 
 
 def _check_block(block: Block, names: Names) -> None:

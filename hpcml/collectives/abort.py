@@ -140,7 +140,8 @@ def _wants_traceback(error: BaseException, text: str) -> bool:
 
 def _fail(error: BaseException, text: str) -> None:
     """Speak and end the job; never return to an interpreter that would wait in MPI's finalisation."""
-    together = isinstance(error, HpcmlError) and error.on_all_ranks
+    is_main = threading.current_thread() is threading.main_thread()
+    together = isinstance(error, HpcmlError) and error.on_all_ranks and is_main
     rank = launched_rank()
     try:
         if _wants_traceback(error, text) and not (together and rank):
@@ -150,20 +151,11 @@ def _fail(error: BaseException, text: str) -> None:
             sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines))
     finally:
         code = error.exit_code if isinstance(error, HpcmlError) else 1
-        if together:
-            _end_together(code)
-        end_job(code)
-
-
-def _end_together(code: int) -> None:
-    """End this rank with `code` after an error that every rank raises; Python would make it 1."""
-    _flush()
-    _leave(code)
-    with contextlib.suppress(ImportError, RuntimeError):
-        MPI = _joined_mpi()
-        if not MPI.Is_finalized():
-            MPI.Finalize()
-    os._exit(code)
+        if not together:
+            end_job(code)
+    if together:
+        # From a hook, the interpreter takes this for its own exit: with the code, and MPI's end in order.
+        raise _leaving(code)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -16,7 +16,7 @@ from hpcml.algorithms.survey import Names, survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError, SpecError, shared
-from hpcml.io.dataset import HDF5Dataset
+from hpcml.io.dataset import HDF5Dataset, Layout
 from hpcml.io.files import write_bytes
 from hpcml.io.image import hdf5_image
 from hpcml.io.model import ModelFile, read_model
@@ -50,12 +50,19 @@ def _opened(comm: Communicator, path: Path, rows: Rows) -> tuple[ModelFile, HDF5
     with agreed(comm):
         file = read_model(path)
         selection = _selection(file, rows.part)
-    data = HDF5Dataset(rows.path, comm=comm, x=rows.x, y=rows.y, selection=selection)
+    layout = _layout(file.about["spec"]["data"])
+    data = HDF5Dataset(rows.path, comm=comm, x=rows.x, y=rows.y, selection=selection, layout=layout)
     n_features = file.arrays["coef"].size
     if data.n_features != n_features:
         sentence = f"{rows.path}:{rows.x} has {data.n_features} columns and the model {path} has {n_features}"
         raise shared(DataError(sentence))
     return file, data
+
+
+def _layout(data: dict[str, Any]) -> Layout:
+    """Return the cut of the rows that the model was trained with: the run's own metrics come out again."""
+    cut = {name: None if value == "auto" else value for name, value in data["partition"].items()}
+    return Layout(dtype=data["dtype"], shard_bytes=cut["shard_bytes"], block_rows=cut["block_rows"])
 
 
 def _selection(file: ModelFile, part: str) -> RowSelection | None:

@@ -114,6 +114,11 @@ def test_an_error_that_all_ranks_raise_is_one_sentence_and_its_code(spmd):
     assert "Abort" not in done.stderr
 
 
+def test_an_error_wrongly_said_to_be_on_all_ranks_ends_the_job_too(spmd):
+    late = "from hpcml.errors import shared\nif number == 1: raise shared(DataError('row 7 is NaN'))"
+    assert ended(spmd(3, program(late=late), timeout=20)).returncode == 3
+
+
 def test_a_report_that_fails_does_not_keep_the_job_alive(spmd):
     late = (
         "from hpcml.collectives.abort import on_failure\n"
