@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hpcml.collectives.launch import is_launched
 from hpcml.errors import HpcmlError
+from hpcml.run.directory import RunDirectory
 from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
 from hpcml.spec import Watchdog
 
@@ -41,7 +42,7 @@ def on_ranks(args: argparse.Namespace, beside: Path, work: Callable[[Communicato
     from hpcml.collectives.abort import end_job
 
     comm = world()
-    _watch(comm, beside.with_name(f".{beside.name}.watchdog"))
+    _watch(comm, RunDirectory(beside).watch)
     try:
         return work(comm)
     except HpcmlError as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hpcml.cli.ranks import add_ranks
 from hpcml.cli.terminal import complain, say, speaks, tell
@@ -16,6 +18,9 @@ from hpcml.run.checks import check_spec
 from hpcml.run.directory import RunDirectory, run_path
 from hpcml.run.launch import launch, one_blas_thread, wanted_ranks
 from hpcml.spec import Spec, load_spec
+
+if TYPE_CHECKING:
+    from hpcml.run.run import Run
 
 __all__ = ["add_outcome", "configure", "execute", "run_spec"]
 
@@ -62,7 +67,7 @@ def execute(args: argparse.Namespace) -> int:
     return run_spec(args, load, args.spec.parent)
 
 
-def run_spec(args, load, directory: Path) -> int:  # type: ignore[no-untyped-def]
+def run_spec(args: argparse.Namespace, load: Callable[[], tuple[Spec, str]], directory: Path) -> int:
     """Run what `load` gives: a spec and its text."""
     spec, text, problem = None, "", None
     try:
@@ -112,7 +117,7 @@ def _on_rank(
     return EXIT_NOT_CONVERGED if args.require_convergence and not result["converged"] else 0
 
 
-def _report(args: argparse.Namespace, result) -> None:  # type: ignore[no-untyped-def]
+def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
     from hpcml.run.table import render_table
 
     if args.json:
@@ -124,7 +129,7 @@ def _report(args: argparse.Namespace, result) -> None:  # type: ignore[no-untype
         say(f"hpcml: warning: not converged: {result['reason']}; {cure}")
 
 
-def _failed(run, error: HpcmlError, debug: bool) -> int:  # type: ignore[no-untyped-def]
+def _failed(run: Run, error: HpcmlError, debug: bool) -> int:
     """Speak once, end all ranks, return the code."""
     from hpcml.collectives.abort import end_job
 

@@ -38,13 +38,19 @@ def try_lock(path: Path) -> int:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_named(handle, path):
-            os.truncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            _sign(handle)
             return handle
     except OSError as error:
         return _without_lock(handle, path, error)
     os.close(handle)
     return HELD
+
+
+def _sign(handle: int) -> None:
+    """Write who has the lock; on a full disk it is held all the same."""
+    with suppress(OSError):
+        os.truncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
 
 def _without_lock(handle: int, path: Path, error: OSError) -> int:

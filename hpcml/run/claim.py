@@ -82,38 +82,45 @@ class Claim:
 
     def _found(self, hosts: list[str]) -> Plan:
         """Take the directory and find out what is left to do in it."""
-        directory = self.directory
-        directory.refuse_foreign(self._hash, self.spec.output.overwrite)
+        finished = self._finished()
+        if finished is not None:
+            return finished
+        lock = self.directory.lock
+        self._lock = try_lock(lock)
         if self._lock == HELD:
-            self._lock = try_lock(directory.lock)
-        if self._lock == HELD:
-            raise SpecError(f"output.dir: {directory.path} is in use by {holder_of(directory.lock)}")
-        return self._decided(hosts)
+            raise SpecError(f"output.dir: {self.directory.path} is in use by {holder_of(lock)}")
+        # Who had the lock until now may have left the directory to others, or finished this very run.
+        return self._finished() or self._attempt(hosts)
 
     def release(self) -> None:
         """Let other jobs have the directory. Local."""
         release(self._lock, self.directory.lock)
         self._lock = HELD
 
-    def _decided(self, hosts: list[str]) -> Plan:
-        directory, spec = self.directory, self.spec
-        directory.refuse_foreign(self._hash, spec.output.overwrite)
+    def _finished(self) -> Plan | None:
+        """Return the plan where nothing is to be written: the run is finished, and not to be run again."""
+        directory = self.directory
+        directory.refuse_foreign(self._hash, self.spec.output.overwrite)
         state, finished = directory.state, directory.finished
         same = state.get("spec") == self._hash
-        anew = spec.output.overwrite == "always" or (
-            spec.output.overwrite == "same_hash" and finished is not None
-        )
-        if same and finished is not None and not anew:
-            unchanged = state.get("inputs") == self._inputs()
-            return Plan(result=finished if unchanged else None, compares=not unchanged)
-        resumes = self._resumes() if same and not anew else False
+        if not same or finished is None or self.spec.output.overwrite != "never":
+            return None
+        unchanged = state.get("inputs") == self._inputs()
+        return Plan(result=finished if unchanged else None, compares=not unchanged)
+
+    def _attempt(self, hosts: list[str]) -> Plan:
+        """Begin an attempt: from the last checkpoint of this run, or from nothing."""
+        directory, spec = self.directory, self.spec
+        state = directory.state if directory.state.get("spec") == self._hash else {}
+        again = spec.output.overwrite == "always" or directory.finished is not None
+        resumes = bool(state) and not again and self._resumes()
         if spec.checkpoint.resume == "required" and not resumes:
             raise SpecError(
                 f"checkpoint.resume: required, and {directory.path} has no checkpoint of this run"
             )
         if not resumes:
             directory.clear()
-        return Plan(resumes=resumes, attempt=self._begin(state if same else {}, hosts))
+        return Plan(resumes=resumes, attempt=self._begin(state, hosts))
 
     def _inputs(self) -> list[dict[str, Any] | None]:
         """Return what tells cheaply that the data files are the same. Local."""

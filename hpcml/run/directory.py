@@ -67,12 +67,17 @@ class RunDirectory:
     @property
     def lock(self) -> Path:
         """The file, beside the directory, that one job at a time has locked."""
-        return self.path.with_name(self.path.name + ".lock")
+        return self._beside("{}.lock")
 
     @property
     def watch(self) -> Path:
         """The directory, beside it, where ranks speak while one waits for long."""
-        return self.path.with_name(f".{self.path.name}.watchdog")
+        return self._beside(".{}.watchdog")
+
+    def _beside(self, name: str) -> Path:
+        """Return a path beside the directory; `.` and `..` have no name of their own."""
+        whole = Path(os.path.abspath(self.path))
+        return whole.with_name(name.format(whole.name))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the content of a JSON file, or None where it is missing or broken."""
