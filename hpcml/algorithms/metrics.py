@@ -12,6 +12,7 @@ from hpcml.algorithms.kernels.rows import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.losses import Logistic
 from hpcml.collectives import Communicator, agreed
+from hpcml.collectives.gathering import on_first
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
 from hpcml.errors import DataError, shared
@@ -79,8 +80,7 @@ def _scored(block: Block, model: LinearModel) -> Scored:
     if block.y is None:
         raise DataError("metrics need labels, and the data set has no y")
     z = raw_prediction(block, model.coef, model.intercept)
-    bare = Block(np.zeros((0, 0)), block.y, None, block.index, block.shards, block.pieces)
-    return Scored(bare, block.y, z)
+    return Scored(block.without_rows(), block.y, z)
 
 
 def _check_labels(comm: Communicator, scored: Iterable[Scored], model: LinearModel) -> None:
@@ -182,9 +182,7 @@ def _exact_pairs(comm: Communicator, scores: Vector, positive: NDArray[np.bool_]
     """Gather scores and labels on the first process and count there. Collective."""
     rows = np.empty(scores.size, [("score", "<f8"), ("positive", "u1")])
     rows["score"], rows["positive"] = scores, positive
-    empty = np.zeros(0, np.uint8)
-    received = comm.alltoall([rows.view(np.uint8), *[empty] * (comm.size - 1)])
-    gathered = np.concatenate(received).view(rows.dtype)
+    gathered = on_first(comm, rows)
     _, group = np.unique(gathered["score"], return_inverse=True)
     is_positive = gathered["positive"].astype(bool)
     n_groups = int(group.max(initial=-1)) + 1

@@ -147,7 +147,7 @@ class Objective:
         for block in self.data.blocks():
             z, q = raw_prediction(block, *base), raw_prediction(block, *slope)
             lines.append((block, z, q))
-        return Line(self, w, direction, tuple((_without_rows(block), z, q) for block, z, q in lines))
+        return Line(self, w, direction, tuple((block.without_rows(), z, q) for block, z, q in lines))
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,6 @@ class Line:
 
     def _reduced(self, partials: list[Vector], n: int) -> Vector:
         return reduce_partials(self.objective.data.comm, lambda: partials, n).total
-
-
-def _without_rows(block: Block) -> Block:
-    """Return the block without X, so that a line holds margins and labels alone."""
-    return Block(np.zeros((0, 0)), block.y, block.weight, block.index, block.shards, block.pieces)
 
 
 def _labels(block: Block) -> Vector:

@@ -50,7 +50,7 @@ def fit_scaling(data: Dataset, with_mean: bool, with_std: bool) -> Scaling:
     def spread(block: Block) -> list[Vector]:
         out = np.zeros((block.n_shards, d))
         for piece in pieces(block):
-            out[piece.shard] += squares(piece.X, _weights(block)[piece.rows], mean)
+            out[piece.shard] += squares(piece.X, block.weights[piece.rows], mean)
         return [out]
 
     variance = reduce_blocks(data, spread, d).total / weight
@@ -63,12 +63,8 @@ def fit_scaling(data: Dataset, with_mean: bool, with_std: bool) -> Scaling:
 
 def _sums(block: Block) -> list[Vector]:
     out = np.zeros((block.n_shards, 1 + block.X.shape[1]))
-    weight = _weights(block)
+    weight = block.weights
     out[:, 0] = block.shard_sums(weight)
     for piece in pieces(block):
         out[piece.shard, 1:] += piece.X.T @ weight[piece.rows]
     return [out]
-
-
-def _weights(block: Block) -> Vector:
-    return np.ones(block.n_rows) if block.weight is None else block.weight

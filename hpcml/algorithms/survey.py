@@ -69,7 +69,7 @@ def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES) -> Surv
         for block in data.blocks():
             _check_block(block, names)
             n_rows += block.n_rows
-            weights.append(_shard_weights(block))
+            weights.append(block.shard_sums(block.weights))
             digest += _block_digest(block)
             if classes and block.y is not None:
                 found |= set((np.unique(_weighing(block)) + 0.0).tolist())  # -0.0 is 0.0
@@ -89,10 +89,6 @@ def _check_number(labels: Collection[float], names: Names) -> None:
     if len(labels) > _MAX_CLASSES:
         sentence = f"{names.y} has more than {_MAX_CLASSES} distinct values: not a class label"
         raise shared(DataError(sentence))
-
-
-def _shard_weights(block: Block) -> NDArray[np.float64]:
-    return block.shard_sums(np.ones(block.n_rows) if block.weight is None else block.weight)
 
 
 def _weighing(block: Block) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
@@ -56,6 +56,15 @@ class Block:
     def n_shards(self) -> int:
         """Number of shards, empty ones included."""
         return self.shards.size - 1
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights of the rows, ones where none were given."""
+        return np.ones(self.n_rows) if self.weight is None else self.weight
+
+    def without_rows(self) -> Block:
+        """Return the block without X, for what is kept of it besides. Local."""
+        return replace(self, X=np.zeros((0, 0)))
 
     def shard_sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum over each shard's rows, added in order; `values` is (rows,) or (rows, n). Local."""

@@ -14,6 +14,7 @@ from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
 from hpcml.algorithms.metrics import METRICS, Scores, evaluate
 from hpcml.algorithms.survey import Names, survey
 from hpcml.collectives import Communicator, agreed
+from hpcml.collectives.gathering import on_first
 from hpcml.data import RowSelection
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset, Layout
@@ -116,20 +117,13 @@ def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path) -> in
         blocks = [
             (block.index, raw_prediction(block, model.coef, model.intercept)) for block in data.blocks()
         ]
-    index = _on_first(comm, np.concatenate([np.zeros(0, np.int64), *(i for i, _ in blocks)]))
-    z = _on_first(comm, np.concatenate([np.zeros(0), *(z for _, z in blocks)]))
+    index = on_first(comm, np.concatenate([np.zeros(0, np.int64), *(i for i, _ in blocks)]))
+    z = on_first(comm, np.concatenate([np.zeros(0), *(z for _, z in blocks)]))
     with agreed(comm):
         if comm.rank == 0:
             about = {"model": str(path), "data": f"{rows.path}:{rows.x}", "labels": file.about["labels"]}
             write_bytes(output, hdf5_image(_columns(model, index, z), about))
     return data.n_samples
-
-
-def _on_first(comm: Communicator, values: NDArray[Any]) -> NDArray[Any]:
-    """Return all ranks' values on the first rank, in order. Collective, two messages."""
-    empty = np.zeros(0, np.uint8)
-    parts = comm.alltoall([values.view(np.uint8), *[empty] * (comm.size - 1)])
-    return np.concatenate(parts).view(values.dtype)
 
 
 def _columns(model: LinearModel, index: NDArray[np.int64], z: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
