@@ -120,18 +120,23 @@ def make_loss(kind: str, classes: Sequence[float] | Vector) -> Loss:
 
 
 def make_objective(
-    data: Dataset, settings: ModelSettings, found: Survey, ballot: Ballot | None = None
+    data: Dataset,
+    settings: ModelSettings,
+    found: Survey,
+    ballot: Ballot | None = None,
+    known: Scaling | None = None,
 ) -> tuple[Objective, Scaling]:
     """Return the objective, and the standardisation that the user asked for.
 
-    Collective: two passes, four messages. Solvers work on features of their own scales, whatever was asked
+    Collective: two passes, four messages; none with `known`, the answer of
+    ``fit_scaling(data, True, True)``. Solvers work on features of their own scales, whatever was asked
     for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the strength alpha_j on the original
     coefficient and the largest curvature c of the loss. Weights v of those features with strengths
     ``alpha_j / t_j^2`` give the user's own objective, with a Hessian whose diagonal is near c: well
     conditioned where only the scales were bad.
     """
     loss = make_loss(settings.kind, found.classes)
-    full = fit_scaling(data, True, True)
+    full = known or fit_scaling(data, True, True)
     d = data.n_features
     asked = Scaling(
         full.mean if settings.with_mean else np.zeros(d), full.scale if settings.with_std else np.ones(d)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128
 
 from hpcml.collectives import agreed
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset, is_csr
 from hpcml.errors import DataError, shared
 
-__all__ = ["Names", "Survey", "survey"]
+__all__ = ["Names", "Survey", "check_block", "survey"]
 
 _MAX_CLASSES = 1000
-_WORDS = 4
+_WORDS = 2
 
 
 class Names(NamedTuple):
@@ -41,7 +41,7 @@ class Survey(NamedTuple):
     classes : (n_classes,) array
         Distinct labels of the rows whose weight is above zero, in order; empty unless they were asked for.
     digest : str
-        Identifies the rows, labels and weights by content and place, 64 hexadecimal digits.
+        Identifies the rows, labels and weights by content and place, 32 hexadecimal digits (XXH3).
     """
 
     n_rows: int
@@ -50,10 +50,21 @@ class Survey(NamedTuple):
     digest: str
 
 
-def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES) -> Survey:
+def survey(
+    data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite: bool = False
+) -> Survey:
     """Check that X, y and weight are finite and the weights usable; collect labels and a digest.
 
     Collective: one pass, six small messages.
+
+    Parameters
+    ----------
+    data : Dataset
+    classes : bool
+        Collect labels.
+    names : Names
+    finite : bool
+        X is known to be finite, and is not looked through for that.
 
     Raises
     ------
@@ -67,7 +78,7 @@ def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES) -> Surv
     n_rows = 0
     with agreed(data.comm):
         for block in data.blocks():
-            _check_block(block, names)
+            check_block(block.without_rows() if finite else block, names)
             n_rows += block.n_rows
             weights.append(block.shard_sums(block.weights))
             digest += _block_digest(block)
@@ -102,7 +113,14 @@ def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:
     return float(reduce_partials(data.comm, lambda: [terms], 1).total[0])
 
 
-def _check_block(block: Block, names: Names) -> None:
+def check_block(block: Block, names: Names) -> None:
+    """Refuse rows that are not fit to compute with. Local.
+
+    Raises
+    ------
+    DataError
+        NaN or Inf, or a negative weight; it names the first row that has one.
+    """
     values = block.X.data if is_csr(block.X) else block.X
     # A sum is NaN or Inf whenever an element is, and is far cheaper than a mask; it may also overflow.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -133,10 +151,10 @@ def _refuse_nonfinite(block: Block, name: str) -> None:
 
 
 def _block_digest(block: Block) -> NDArray[np.int64]:
-    """Return the sum over shards of a 256-bit digest, by words modulo 2^64: any split adds to the same."""
+    """Return the sum over shards of a 128-bit digest, by words modulo 2^64: any split adds to the same."""
     total = np.zeros(_WORDS, np.int64)
     for start, stop in zip(block.shards[:-1], block.shards[1:], strict=True):
-        hasher = hashlib.sha256()
+        hasher = xxh3_128()
         for part in _parts(block, int(start), int(stop)):
             hasher.update(np.ascontiguousarray(part).data)
         total += np.frombuffer(hasher.digest(), np.int64)

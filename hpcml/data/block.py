@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
@@ -11,46 +13,58 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hpcml.collectives import Communicator
-from hpcml.data.partition import RowPartition, RowSelection
+from hpcml.data.partition import RowPartition
 
-__all__ = ["Block", "Dataset", "Matrix", "canonical", "is_csr", "make_block", "part_of"]
+__all__ = ["Block", "Dataset", "Matrix", "canonical", "is_csr", "join", "make_block", "part_of"]
 
 Matrix: TypeAlias = "NDArray[Any] | sparse.csr_array"
 
 
 def is_csr(X: Any) -> TypeGuard[Any]:
     """Tell whether X holds sparse rows. Local."""
-    return bool(sparse.issparse(X))
+    # SciPy's own test goes through an abstract class, which costs as much as a small read.
+    return not isinstance(X, np.ndarray) and bool(sparse.issparse(X))
 
 
 @dataclass(frozen=True)
 class Block:
     """The selected rows of a run of whole shards, as a kernel takes them.
 
+    A streamed block is good until the next one is asked for: its X lies in memory that is used again.
+
     Parameters
     ----------
     X : (rows, n_features) array or csr_array
     y, weight : (rows,) array or None
         None for a data set without labels, and for weights that are all one.
-    index : (rows,) array of int64
-        Row numbers in the source.
+    start : int
+        Number of the run's first row in the source.
     shards : (n_shards + 1,) array of int64
         Rows ``shards[i]:shards[i + 1]`` belong to the i-th shard of the run.
     pieces : (n_blocks + 1,) array of int64
         Borders of the blocks: every border of a shard is one.
+    kept : (rows,) array of int64, optional
+        Which rows of the run these are; None for all of them.
     """
 
     X: Matrix
     y: NDArray[np.float64] | None
     weight: NDArray[np.float64] | None
-    index: NDArray[np.int64]
+    start: int
     shards: NDArray[np.int64]
     pieces: NDArray[np.int64]
+    kept: NDArray[np.int64] | None = None
 
     @property
     def n_rows(self) -> int:
         """Number of rows."""
-        return int(self.index.size)
+        return int(self.shards[-1])
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Row numbers in the source, (rows,)."""
+        rows = np.arange(self.n_rows) if self.kept is None else self.kept
+        return rows + self.start
 
     @property
     def n_shards(self) -> int:
@@ -82,26 +96,50 @@ def make_block(
     weight: NDArray[Any] | None,
     shards: range,
     partition: RowPartition,
-    selection: RowSelection | None = None,
+    keep: NDArray[np.bool_] | None = None,
 ) -> Block:
-    """Return the block of all stored rows of a run of shards, selected and compacted. Local."""
+    """Return the block of all stored rows of a run of shards, those that `keep` marks, compacted. Local.
+
+    A dense X that may be written is compacted in its own memory.
+    """
     X = canonical(X) if is_csr(X) else X
     start, stop = partition.rows_of(shards)
-    index = np.arange(start, stop)
-    shard_starts = np.clip(np.arange(shards.start, shards.stop + 1) * partition.shard_rows, start, stop)
-    piece_starts = np.unique(np.concatenate([shard_starts, *(_pieces(partition, s, stop) for s in shards)]))
-    if selection is not None:
-        keep = selection.keeps(index)
+    shard_rows, piece_rows = _borders(partition.shard_rows, partition.block_rows, len(shards), stop - start)
+    kept = None
+    if keep is not None:
         before = np.concatenate([[0], np.cumsum(keep)])
-        shard_rows, piece_rows = before[shard_starts - start], before[piece_starts - start]
-        X, index = X[keep], index[keep]
+        X = X[keep] if is_csr(X) else _compacted(X, keep, piece_rows)
+        shard_rows, piece_rows, kept = before[shard_rows], before[piece_rows], np.flatnonzero(keep)
         y = None if y is None else y[keep]
         weight = None if weight is None else weight[keep]
-    else:
-        shard_rows, piece_rows = shard_starts - start, piece_starts - start
     labels = None if y is None else np.ascontiguousarray(y, np.float64)
     weights = None if weight is None else np.ascontiguousarray(weight, np.float64)
-    return Block(X, labels, weights, index, shard_rows, piece_rows)
+    return Block(X, labels, weights, start, shard_rows, piece_rows, kept)
+
+
+def _compacted(X: NDArray[Any], keep: NDArray[np.bool_], borders: NDArray[np.int64]) -> NDArray[Any]:
+    """Move the kept rows to the front, block by block so that the copies stay in the processor's cache."""
+    if not X.flags.writeable:
+        return np.asarray(X[keep])
+    at = 0
+    for start, stop in pairwise(borders.tolist()):
+        rows = X[start:stop][keep[start:stop]]
+        X[at : at + len(rows)] = rows
+        at += len(rows)
+    return X[:at]
+
+
+@lru_cache(64)
+def _borders(
+    shard_rows: int, block_rows: int, n_shards: int, n_rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where shards and blocks start in a run of shards that has `n_rows` rows."""
+    shards = np.minimum(np.arange(n_shards + 1) * shard_rows, n_rows)
+    blocks = [np.arange(first, min(first + shard_rows, n_rows), block_rows) for first in shards[:-1]]
+    pieces = np.unique(np.concatenate([shards, *blocks]))
+    for borders in (shards, pieces):
+        borders.flags.writeable = False  # shared by all blocks of this shape
+    return shards, pieces
 
 
 def canonical(X: Any) -> Any:
@@ -113,24 +151,80 @@ def canonical(X: Any) -> Any:
     return X
 
 
-def _pieces(partition: RowPartition, shard: int, stop: int) -> NDArray[np.int64]:
-    """Return where the blocks of a shard start."""
-    first = shard * partition.shard_rows
-    return np.arange(first, min(first + partition.shard_rows, stop), partition.block_rows)
-
-
 def part_of(block: Block, i: int) -> Block:
     """Return the i-th shard of a block. Local."""
     start, stop = block.shards[i : i + 2]
     inside = (block.pieces >= start) & (block.pieces <= stop)
+    rows = slice(start, stop)
     return Block(
-        block.X[start:stop],
-        None if block.y is None else block.y[start:stop],
-        None if block.weight is None else block.weight[start:stop],
-        block.index[start:stop],
+        block.X[rows],
+        None if block.y is None else block.y[rows],
+        None if block.weight is None else block.weight[rows],
+        block.start + (int(start) if block.kept is None else 0),
         np.array([0, stop - start]),
         block.pieces[inside] - start,
+        None if block.kept is None else block.kept[rows],
     )
+
+
+def join(blocks: Iterable[Block], n_rows: int) -> Block:
+    """Return consecutive blocks, at least one, as one block of `n_rows` rows. Local.
+
+    Every array is copied, so streamed blocks may be given; memory holds a dense X once.
+    """
+    parts: list[Block] = []
+    gather: _Gathered | None = None
+    for block in blocks:
+        gather = gather or _Gathered(block.X, n_rows)
+        gather.take(block.X)
+        parts.append(block.without_rows())
+    assert gather is not None
+    starts = np.cumsum([0, *(part.n_rows for part in parts)])
+    first = parts[0].start
+
+    def borders(name: str) -> NDArray[np.int64]:
+        moved = [getattr(part, name)[:-1] + at for part, at in zip(parts, starts[:-1], strict=True)]
+        return np.concatenate([*moved, starts[-1:]])
+
+    def column(values: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+        given = [value for value in values if value is not None]
+        return np.concatenate(given) if given else None
+
+    return Block(
+        gather.rows(),
+        column([part.y for part in parts]),
+        column([part.weight for part in parts]),
+        first,
+        borders("shards"),
+        borders("pieces"),
+        column([None if part.kept is None else part.kept + (part.start - first) for part in parts]),
+    )
+
+
+class _Gathered:
+    """Rows of X copied one run after another, a dense X to its place."""
+
+    def __init__(self, like: Matrix, n_rows: int) -> None:
+        self._n_features = like.shape[1]
+        self._parts: list[Any] = []
+        self._dense = None if is_csr(like) else np.empty((n_rows, self._n_features), like.dtype)
+        self._at = 0
+
+    def take(self, X: Any) -> None:
+        """Copy the next rows."""
+        if self._dense is None:
+            self._parts.append((X.data.copy(), X.indices.copy(), np.diff(X.indptr)))
+        else:
+            self._dense[self._at : self._at + X.shape[0]] = X
+            self._at += X.shape[0]
+
+    def rows(self) -> Matrix:
+        """Return what was taken."""
+        if self._dense is not None:
+            return self._dense
+        data, indices, counts = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        return sparse.csr_array((data, indices, indptr), shape=(counts.size, self._n_features))
 
 
 class Dataset(Protocol):

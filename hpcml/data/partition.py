@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["RowPartition", "RowSelection", "Source", "make_partition"]
 
 _BLOCK_BYTES = 512 << 10
-_SHARD_BYTES = 64 << 20
+_SHARD_BYTES = 16 << 20
 _SHARDS = 1024
 
 
@@ -80,7 +80,7 @@ def make_partition(
     """Return the partition of `source` over `size` ranks, shards dealt out evenly. Local.
 
     A block has the power of two of rows, 64 to 4096, with at most 512 KiB; a shard has a 1024th of
-    the bytes, at least one block and at most 64 MiB, in whole blocks and whole stored chunks.
+    the bytes, at least one block and at most 16 MiB, in whole blocks and whole stored chunks.
     """
     row_bytes = max(source.row_bytes, 1.0)
     fitting = int(max(_BLOCK_BYTES / row_bytes, 1.0)).bit_length() - 1

@@ -39,8 +39,10 @@ class Grid:
         self.partition = RowPartition(n, shard_rows, block_rows, borders)
         mine = self.partition.shards_of(comm.rank)
         start, stop = self.partition.rows_of(mine)
-        cut = [None if array is None else array[start:stop] for array in (X, y, weight)]
-        self._block = make_block(*cut, mine, self.partition, selection)
+        # Copies: a selection is compacted in the memory of X.
+        cut = [None if array is None else array[start:stop].copy() for array in (X, y, weight)]
+        keep = None if selection is None else selection.keeps(np.arange(start, stop))
+        self._block = make_block(*cut, mine, self.partition, keep)
         self.n_samples = n
 
     def blocks(self, shard=None):
