@@ -1,51 +1,83 @@
-"""Rows of an HDF5 file as a data set: in memory, or streamed at each pass."""
+"""Stored rows as a data set: in memory, in node-local scratch, or streamed at each pass."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpcml.collectives import Communicator, agreed
+from hpcml.collectives import Communicator
 from hpcml.collectives.startup import resolved
-from hpcml.data import Block, RowSelection, make_block, make_partition, part_of
+from hpcml.data import Block, RowPartition, RowSelection, join, make_block, make_partition, part_of
 from hpcml.errors import SpecError
-from hpcml.io.hdf5 import HDF5Rows
+from hpcml.io.hdf5 import Columns
 from hpcml.io.memory import available_bytes
+from hpcml.io.prefetch import ReadingTimes, prefetched
+from hpcml.io.rows import Buffers, RowReader
+from hpcml.io.table import open_table
 
-__all__ = ["HDF5Dataset", "Layout", "open_hdf5"]
+__all__ = ["HDF5Dataset", "Layout", "fits_in_memory", "open_hdf5"]
 
-_READ_BYTES = 8 << 20
+UNIT_BYTES = 4 << 20
 _CACHES = ("auto", "memory", "none")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows are cut, kept and typed.
+    """How rows are cut, kept and read ahead.
 
     Parameters
     ----------
     cache : {"auto", "memory", "none"}
     memory_limit : int or float
         Bytes a rank, or a fraction of the node's free memory shared by its ranks; decides "auto".
-    dtype : {None, "float32", "float64"}
     shard_bytes, block_rows : int or None
         None follows from the data.
+    prefetch : int
+        Read units that a thread reads ahead of a streamed pass.
     """
 
     cache: str = "auto"
     memory_limit: int | float = 0.6
-    dtype: str | None = None
     shard_bytes: int | None = None
     block_rows: int | None = None
+    prefetch: int = 2
+
+
+def fits_in_memory(
+    comm: Communicator, rows: RowReader, partition: RowPartition, memory_limit: int | float
+) -> bool:
+    """Tell whether every rank's share of the rows fits: the rank that has least room decides.
+
+    Collective, three small messages.
+    """
+    n_ranks_here = comm.node().size
+    room = memory_limit if isinstance(memory_limit, int) else memory_limit * available_bytes() / n_ranks_here
+    start, stop = partition.rows_of(partition.shards_of(comm.rank))
+    # Entries of CSR rows that are selected are copied together once.
+    share = (stop - start) * (rows.source.row_bytes * (2 if rows.is_sparse else 1) + 24)
+    (missing,) = comm.allreduce(np.array([int(share - room)]), op="max")
+    return int(missing[0]) <= 0
 
 
 class HDF5Dataset:
-    """The shards of an HDF5 file that belong to this process; see `open_hdf5`.
+    """The shards of stored rows that belong to this process.
+
+    Collective, two small messages.
+
+    Parameters
+    ----------
+    rows : RowReader
+        Open; closed with the data set.
+    comm : Communicator
+    selection : RowSelection, optional
+    layout : Layout
 
     Attributes
     ----------
@@ -53,86 +85,119 @@ class HDF5Dataset:
         Whether the rows were read once, rather than at each pass; agreed over ranks.
     reason : str
         Why.
-    seconds_reading : float
-        Spent in reading so far, on this rank.
+    times : ReadingTimes
+        Of this rank so far.
+    passes : int
+        How often the rows were read from where they are stored.
     """
 
     def __init__(
         self,
-        path: Path,
+        rows: RowReader,
         *,
         comm: Communicator,
-        x: str = "X",
-        y: str | None = "y",
-        weight: str | None = None,
         selection: RowSelection | None = None,
         layout: Layout = Layout(),
     ) -> None:
         if layout.cache not in _CACHES:
             raise SpecError(f"cache must be one of {', '.join(_CACHES)}, not {layout.cache!r}")
-        with agreed(comm):
-            self.rows = HDF5Rows(path, x, y, weight, layout.dtype)
+        self.rows = rows
         self.comm = comm
+        self.n_features = rows.n_features
         self.selection = selection
-        self.n_features = self.rows.n_features
-        source = self.rows.source
         self.partition = make_partition(
-            source, comm.size, shard_bytes=layout.shard_bytes, block_rows=layout.block_rows
+            rows.source, comm.size, shard_bytes=layout.shard_bytes, block_rows=layout.block_rows
         )
         self._mine = self.partition.shards_of(comm.rank)
-        self.seconds_reading = 0.0
+        self._kept_rows = None if selection is None else self._marked(selection)
         self.n_samples = self._count_selected()
-        self.in_memory, self.reason = self._decided(layout, source.row_bytes)
+        self.times = ReadingTimes()
+        self.passes = 0
+        self.in_memory, self.reason = self._decided(layout)
+        self._buffers = [Buffers() for _ in range(layout.prefetch + 1)]
         self._kept: Block | None = None
 
-    def _count_selected(self) -> int:
-        if self.selection is None:
-            return self.partition.n_samples
+    def _marked(self, selection: RowSelection) -> NDArray[np.uint8]:
+        """Return a bit for each of my rows, whether it takes part."""
         start, stop = self.partition.rows_of(self._mine)
-        count = sum(
-            int(self.selection.keeps(np.arange(first, min(first + (1 << 20), stop))).sum())
-            for first in range(start, stop, 1 << 20)
-        )
+        step = 1 << 20
+        parts = [
+            np.packbits(selection.keeps(np.arange(first, min(first + step, stop))))
+            for first in range(start, stop, step)
+        ]
+        return np.concatenate([np.zeros(0, np.uint8), *parts])
+
+    def _count_selected(self) -> int:
+        if self._kept_rows is None:
+            return self.partition.n_samples
+        count = int(np.bitwise_count(self._kept_rows).sum())
         return int(self.comm.allreduce(np.array([count]))[0][0])
 
-    def _decided(self, layout: Layout, row_bytes: float) -> tuple[bool, str]:
-        """Decide once, by the rank that has least room, where blocks live."""
+    def _keep(self, start: int, stop: int) -> NDArray[np.bool_] | None:
+        """Return which of the rows ``start:stop`` take part, None for all."""
+        if self._kept_rows is None:
+            return None
+        first, _ = self.partition.rows_of(self._mine)
+        low, high = start - first, stop - first
+        bits = np.unpackbits(self._kept_rows[low // 8 : -(-high // 8)])
+        return bits[low % 8 :][: high - low].view(np.bool_)
+
+    def _decided(self, layout: Layout) -> tuple[bool, str]:
         if layout.cache != "auto":
             return layout.cache == "memory", "asked for"
-        n_ranks_here = self.comm.node().size
-        limit = layout.memory_limit
-        room = limit if isinstance(limit, int) else limit * available_bytes() / n_ranks_here
-        start, stop = self.partition.rows_of(self._mine)
-        share = (stop - start) * (row_bytes + 24)
-        (missing,) = self.comm.allreduce(np.array([int(share - room)]), op="max")
-        fits = int(missing[0]) <= 0
+        fits = fits_in_memory(self.comm, self.rows, self.partition, layout.memory_limit)
         return fits, "every rank's share fits in memory" if fits else "a rank's share does not fit in memory"
 
     def blocks(self, shard: int | None = None) -> Iterator[Block]:
-        """Yield my rows in order as runs of whole shards, or one shard of mine. Local."""
-        if not self.in_memory:
-            yield from self._streamed(self._mine if shard is None else range(shard, shard + 1))
+        """Yield my rows in order as runs of whole shards, or one shard of mine. Local.
+
+        A streamed block is good until the next one is asked for.
+
+        Raises
+        ------
+        DataError
+            Rows cannot be read, or a file changed while they were.
+        """
+        if self.in_memory:
+            if self._kept is None:
+                self._kept = self._read_all()
+                self.rows.check()
+            yield self._kept if shard is None else part_of(self._kept, shard - self._mine.start)
             return
-        if self._kept is None:
-            self._kept = self._read(self._mine)
-        yield self._kept if shard is None else part_of(self._kept, shard - self._mine.start)
+        self.passes += shard is None
+        units = self._units() if shard is None else [range(shard, shard + 1)]
+        yield from prefetched(units, self._read, self._buffers, self.times)
+        self.rows.check()
 
-    def _streamed(self, shards: range) -> Iterator[Block]:
-        row_bytes = self.rows.source.row_bytes
-        step = max(1, int(_READ_BYTES / (row_bytes * self.partition.shard_rows)))
-        for first in range(shards.start, shards.stop, step):
-            yield self._read(range(first, min(first + step, shards.stop)))
+    def _units(self) -> Sequence[range]:
+        """Return my shards in runs of a read unit: at least 4 MiB, and whole shards."""
+        shard_bytes = self.rows.source.row_bytes * self.partition.shard_rows
+        step = max(1, ceil(UNIT_BYTES / shard_bytes))
+        mine = self._mine
+        return [range(first, min(first + step, mine.stop)) for first in range(mine.start, mine.stop, step)]
 
-    def _read(self, shards: range) -> Block:
-        begin = time.perf_counter()
+    def _read(self, shards: range, buffers: Buffers) -> Block:
         start, stop = self.partition.rows_of(shards)
-        X = self.rows.rows(start, stop)
-        y, weight = self.rows.column("y", start, stop), self.rows.column("weight", start, stop)
-        self.seconds_reading += time.perf_counter() - begin
-        return make_block(X, y, weight, shards, self.partition, self.selection)
+        X, y, weight = self.rows.read(start, stop, buffers)
+        return make_block(X, y, weight, shards, self.partition, self._keep(start, stop))
+
+    def _read_all(self) -> Block:
+        """Read my shards once; of selected rows the rest never fills memory."""
+        self.passes += 1
+        begin = time.perf_counter()
+        start, stop = self.partition.rows_of(self._mine)
+        if self._kept_rows is None or start == stop:
+            block = make_block(*self.rows.read(start, stop), self._mine, self.partition)
+        else:
+            parts = (self._read(unit, self._buffers[0]) for unit in self._units())
+            block = join(parts, int(np.bitwise_count(self._kept_rows).sum()))
+        seconds = time.perf_counter() - begin
+        self.times.reading += seconds
+        self.times.waiting += seconds
+        return block
 
     def close(self) -> None:
-        """Close the file; blocks in memory stay. Local."""
+        """Close the files; blocks in memory stay. Local."""
         self.rows.close()
 
     def __enter__(self) -> HDF5Dataset:
@@ -145,21 +210,21 @@ class HDF5Dataset:
 
 
 def open_hdf5(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     x: str = "X",
     y: str | None = "y",
     weight: str | None = None,
     comm: Communicator | str | None = None,
     cache: str = "auto",
 ) -> HDF5Dataset:
-    """Open rows of an HDF5 file over the ranks of a communicator.
+    """Open rows of HDF5 files over the ranks of a communicator.
 
-    Collective, two to four small messages. Each rank opens the file read-only by itself and reads its
-    own shards.
+    Collective, five to seven small messages. Each rank opens the files of its own shards read-only by itself.
 
     Parameters
     ----------
-    path : str or Path
+    path : str or Path, or a sequence of them
+        The rows of several files follow one another.
     x : str
         Data set of shape (rows, columns), or group in CSR form.
     y, weight : str or None
@@ -179,4 +244,9 @@ def open_hdf5(
     DataError
         The file or a data set is missing or unusable.
     """
-    return HDF5Dataset(Path(path), comm=resolved(comm), x=x, y=y, weight=weight, layout=Layout(cache=cache))
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    if not paths:
+        raise SpecError("path is an empty list; give at least one file")
+    talker = resolved(comm)
+    rows = open_table(talker, paths, Columns(x, y, weight))
+    return HDF5Dataset(rows, comm=talker, layout=Layout(cache=cache))
