@@ -22,6 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT", help="the HDF5 file to write"
     )
+    parser.add_argument(
+        "--aligned",
+        action="store_true",
+        help="row i of OUT is row i of DATA, NaN where it is not of the part (always so for --part all)",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -30,9 +35,11 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace, comm: Communicator) -> int:
-    from hpcml.run.trained import Rows, predict_rows
+    from hpcml.run.predictions import predict_rows
+    from hpcml.run.trained import Rows
 
-    n_rows = predict_rows(comm, model_path(args), Rows(args.data, args.x, None, args.part), args.output)
+    rows = Rows(args.data, args.x, None, args.part)
+    n_rows = predict_rows(comm, model_path(args), rows, args.output, args.aligned)
     if comm.rank == 0:
         tell(f"{args.output}: predictions of {n_rows:,} rows")
     return 0
