@@ -1,30 +1,23 @@
-"""Convert tables to HDF5 in parallel: the order of events, the lock, and the report."""
+"""Convert tables to HDF5 in parallel: the order of events, and the report."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import h5py
+from typing import TYPE_CHECKING, Any
 
 from hpcml.collectives import Communicator, SerialCommunicator, agreed
-from hpcml.errors import OutputError
-from hpcml.io.convert_encode import Encoding, encode_part
-from hpcml.io.convert_write import write_table
-from hpcml.io.lock import HELD, release, try_lock
+from hpcml.io.convert_notes import attributes_of, current_summary, refuse_foreign, summary_of
 from hpcml.io.recipe import Identity, Recipe, resolve_source, source_identity
-from hpcml.io.tables import read_part
+from hpcml.io.turns import one_writer
+
+if TYPE_CHECKING:
+    from hpcml.io.convert_rows import Encoding
 
 __all__ = ["ConvertReport", "Recipe", "convert", "is_current", "resolve_source"]
-
-FORMAT = 1
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def convert(
 ) -> ConvertReport:
     """Convert tables to one HDF5 file, unless it is already there.
 
-    Collective, 31 calls of the communicator whatever the size (about fifty small messages), and five a
+    Collective, 33 calls of the communicator whatever the size (about fifty small messages), and five a
     second while another conversion to the same file is waited for. The data sets are the same for any number
     of ranks: rows in the order of the files. The file is complete or absent; after an error nothing is left.
 
@@ -98,14 +91,14 @@ def convert(
     """
     tell = say if comm.rank == 0 else _silent
     destination = Path(destination)
-    with _only_one(comm, destination, tell):
+    with one_writer(comm, destination, tell):
         clock = [time.perf_counter()]
         identity = source_identity(comm, sources)
         found: dict[str, Any] | None = None
         with agreed(comm):
             if comm.rank == 0:
-                _refuse_foreign(destination)
-                found = _summary(destination, recipe, identity)
+                refuse_foreign(destination)
+                found = current_summary(destination, recipe, identity)
         found = comm.bcast(found)
         if found is not None:
             tell(f"{destination} is up to date")
@@ -127,16 +120,16 @@ def _converted(
     clock: list[float],
 ) -> ConvertReport:
     """Read, encode and write. Collective."""
+    # Imported here: a rank of a job whose data are there never needs it.
+    from hpcml.io.convert_write import write_table
+
     clock.append(time.perf_counter())
     sizes = [int(source["size"]) for source in identity]
     tell(f"converting {sum(sizes) / 1e6:.1f} MB in {len(files)} file(s) on {comm.size} rank(s)")
-    part = read_part(comm, files, sizes, recipe)
-    clock.append(time.perf_counter())
-    coded = encode_part(comm, part, recipe)
-    clock.append(time.perf_counter())
+    coded = _encoded(comm, files, sizes, recipe, clock)
     tell(f"{coded.n_samples} of {coded.n_read} rows, {coded.n_features} features, {coded.layout}")
-    summary = _summary_of(coded)
-    digest = write_table(comm, destination, coded, recipe, _attributes(coded, recipe, identity, summary))
+    summary = summary_of(coded)
+    digest = write_table(comm, destination, coded, recipe, attributes_of(coded, recipe, identity, summary))
     clock.append(time.perf_counter())
     phases = [after - before for before, after in pairwise(clock)]
     seconds = dict(zip(("identify", "read", "encode", "write"), comm.bcast(phases), strict=True))
@@ -144,31 +137,24 @@ def _converted(
     return ConvertReport(path=destination, converted=True, digest=digest, seconds=seconds, **summary)
 
 
-def _summary_of(coded: Encoding) -> dict[str, Any]:
-    return {
-        "n_read": coded.n_read,
-        "n_samples": coded.n_samples,
-        "n_features": coded.n_features,
-        "layout": coded.layout,
-        "density": coded.n_entries / (coded.n_samples * coded.n_features),
-        "classes": coded.classes,
-    }
+def _encoded(
+    comm: Communicator, files: list[Path], sizes: list[int], recipe: Recipe, clock: list[float]
+) -> Encoding:
+    """Read and encode. Collective."""
+    from hpcml.io.convert_encode import encode_part
+    from hpcml.io.convert_sparse import read_sparse
+    from hpcml.io.tables import read_part, table_formats
 
-
-def _attributes(
-    coded: Encoding, recipe: Recipe, identity: Identity, summary: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the attributes of the root group."""
-    attributes: dict[str, Any] = {
-        "hpcml_format": FORMAT,
-        "hpcml_recipe": json.dumps(recipe.describe(), sort_keys=True),
-        "hpcml_sources": json.dumps(identity),
-        "hpcml_summary": json.dumps(summary),
-        "hpcml_columns": json.dumps(coded.columns),
-    }
-    if coded.classes is not None:
-        attributes["classes"] = coded.classes
-    return attributes
+    formats = table_formats(comm, files, recipe.format)
+    if "libsvm" in formats:
+        coded = read_sparse(comm, files, sizes, recipe)
+        clock += [time.perf_counter()] * 2
+        return coded
+    part = read_part(comm, files, sizes, formats, recipe)
+    clock.append(time.perf_counter())
+    coded = encode_part(comm, part, recipe)
+    clock.append(time.perf_counter())
+    return coded
 
 
 def is_current(path: Path, recipe: Recipe, sources: Sequence[Path | str]) -> bool:
@@ -181,72 +167,4 @@ def is_current(path: Path, recipe: Recipe, sources: Sequence[Path | str]) -> boo
     """
     if not Path(path).is_file():
         return False
-    return _summary(Path(path), recipe, source_identity(SerialCommunicator(), sources)) is not None
-
-
-def _summary(path: Path, recipe: Recipe, identity: Identity) -> dict[str, Any] | None:
-    """Return what the report says of a conversion of this recipe and these sources, or None."""
-    stored = _stored(path)
-    same = (
-        stored.get("hpcml_format") == FORMAT
-        and json.loads(stored.get("hpcml_recipe", "null")) == recipe.describe()
-        and json.loads(stored.get("hpcml_sources", "null")) == identity
-    )
-    if not same:
-        return None
-    summary: dict[str, Any] = json.loads(stored["hpcml_summary"])
-    return {**summary, "digest": stored["hpcml_digest"].decode()}
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    """Return a file's root attributes, none of what is not an HDF5 file."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return {name: value for name, value in file.attrs.items() if name.startswith("hpcml_")}
-    except OSError:
-        return {}
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise an OutputError where something other than a conversion would be replaced."""
-    if path.exists() and "hpcml_recipe" not in _stored(path):
-        raise OutputError(f"{path} is there and is not a conversion of tables: move it, or name another path")
-
-
-@contextmanager
-def _only_one(comm: Communicator, destination: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock ``destination.lock`` on rank 0. Collective, a few messages, and more while waiting.
-
-    The lock is the kernel's: it ends with its holder, so what a dead process left does not block. Where the
-    file system has no locks two conversions may work at once; both then write the same file, aside.
-    """
-    handle = HELD
-    told = False
-    try:
-        while True:
-            with agreed(comm):
-                if comm.rank == 0:
-                    handle = try_lock(_lock_path(destination))
-            # Polled, not waited for inside a collective: the watchdog would name rank 0 as stuck.
-            if comm.bcast(handle != HELD):
-                break
-            if not told:
-                tell(f"waiting for another conversion to {destination}")
-                told = True
-            time.sleep(_POLL_SECONDS)
-        if handle >= 0:
-            _remove_leftovers(destination)
-        yield
-    finally:
-        release(handle, _lock_path(destination))
-
-
-def _lock_path(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".lock")
-
-
-def _remove_leftovers(destination: Path) -> None:
-    """Remove what a conversion that was killed left aside."""
-    for aside in destination.parent.glob(f".{destination.name}.*.part"):
-        with suppress(OSError):
-            aside.unlink()
+    return current_summary(Path(path), recipe, source_identity(SerialCommunicator(), sources)) is not None

@@ -2,183 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.collectives import Communicator, agreed
-from hpcml.collectives.reproducible import reduce_partials
-from hpcml.errors import DataError
+from hpcml.errors import DataError, shared
+from hpcml.io.convert_columns import Column
+from hpcml.io.convert_fill import fillings
+from hpcml.io.convert_rows import ColumnAtom, ColumnRows, Encoding, RowRun
 from hpcml.io.recipe import Recipe
-from hpcml.io.tables import Piece, TablePart
 from hpcml.io.tables_columns import UnusableValue
+from hpcml.io.tables_part import Piece, TablePart
 
-__all__ = ["CSRRows", "Encoding", "encode_part"]
+__all__ = ["Known", "choose_layout", "encode_part"]
 
 MISSING = "(missing)"
-_MEAN_ROWS = 1 << 16
-_SUM_ROWS = 1 << 24
-"""Rows of one reproducible sum, which takes 2^24 terms."""
 _SPARSE_SHARE = 0.25
 _CLASSES = 4000
 """Texts that a target may have: the vocabulary is an HDF5 attribute, which has 64 KiB."""
 
 
-@dataclass
-class _Column:
-    """Values of a column on this rank: numbers with NaN, or codes into `texts` with -1, where missing."""
-
-    name: str
-    values: NDArray[Any]
-    texts: list[str] | None = None
-
-    @property
-    def missing(self) -> NDArray[np.bool_]:
-        """Where there is no value."""
-        lost: NDArray[np.bool_] = np.isnan(self.values) if self.texts is None else self.values < 0
-        return lost
-
-    def used_texts(self) -> list[str]:
-        """Return the texts that occur."""
-        codes = np.unique(self.values)
-        return [] if self.texts is None else [self.texts[code] for code in codes if code >= 0]
-
-    def recode(self, vocabulary: Sequence[str], missing: int = -1) -> NDArray[np.int32]:
-        """Return codes into `vocabulary`, and `missing` where there is no value."""
-        places = {text: i for i, text in enumerate(vocabulary)}
-        table = [places.get(text, -1) for text in self.texts or []]
-        codes: NDArray[np.int32] = np.array([*table, missing], np.int32)[self.values]
-        return codes
-
-
 @dataclass(frozen=True)
-class _Atom:
-    """At most one entry a row: `values` in column `offset`, or 1 in column ``offset + code`` if code >= 0."""
+class Known:
+    """What rows that stand before say: how many were read, and the texts of the columns that have texts."""
 
-    offset: int
-    values: NDArray[Any] | None = None
-    codes: NDArray[np.int32] | None = None
-
-
-@dataclass(frozen=True)
-class CSRRows:
-    """A run of rows of X in CSR form; `counts` are the entries of each row."""
-
-    data: NDArray[Any]
-    indices: NDArray[Any]
-    counts: NDArray[np.int64]
+    n_read: int = 0
+    vocabularies: Mapping[str, list[str]] = field(default_factory=dict)
 
 
-@dataclass
-class Encoding:
-    """Rows of this rank of X and y, and what is the same on every rank.
-
-    Parameters
-    ----------
-    n_read, n_samples, n_features, n_entries : int
-        Rows read and kept, columns of X and its entries that are not zero, over all ranks.
-    starts : tuple of int
-        The first row of this rank, and the first entry.
-    layout : {"dense", "csr"}
-    dtype : str
-    features : list of str
-        A name for each column of X.
-    columns : list of dict
-        Role, vocabulary and mean of each table column, as JSON can say them.
-    classes : list of str or None
-        The texts that y's codes number.
-    y : array of float64 or None
-    """
-
-    n_read: int
-    n_samples: int = 0
-    n_features: int = 0
-    n_entries: int = 0
-    starts: tuple[int, int] = (0, 0)
-    layout: str = "dense"
-    dtype: str = "float64"
-    features: list[str] = field(default_factory=list)
-    columns: list[dict[str, Any]] = field(default_factory=list)
-    classes: list[str] | None = None
-    y: NDArray[np.float64] | None = None
-    n_local_samples: int = 0
-    atoms: list[_Atom] = field(default_factory=list)
-
-    def dense(self, start: int, stop: int) -> NDArray[Any]:
-        """Return local rows ``start <= i < stop`` of X. Local."""
-        X = np.zeros((stop - start, self.n_features), self.dtype)
-        for atom in self.atoms:
-            if atom.values is not None:
-                X[:, atom.offset] = atom.values[start:stop]
-            elif atom.codes is not None:
-                codes = atom.codes[start:stop]
-                rows = np.flatnonzero(codes >= 0)
-                X[rows, atom.offset + codes[rows]] = 1.0
-        return X
-
-    def csr(self, start: int, stop: int) -> CSRRows:
-        """Return local rows ``start <= i < stop`` of X without their zeros, columns ascending. Local."""
-        index = np.int32 if self.n_features < 2**31 else np.int64
-        values = np.zeros((stop - start, len(self.atoms)), self.dtype)
-        columns = np.zeros(values.shape, index)
-        for j, atom in enumerate(self.atoms):
-            columns[:, j] = atom.offset
-            if atom.values is not None:
-                values[:, j] = atom.values[start:stop]
-            elif atom.codes is not None:
-                columns[:, j] += atom.codes[start:stop]
-                values[:, j] = atom.codes[start:stop] >= 0
-        kept = values != 0
-        return CSRRows(values[kept], columns[kept], np.count_nonzero(kept, axis=1))
-
-
-def encode_part(comm: Communicator, part: TablePart, recipe: Recipe) -> Encoding:
+def encode_part(comm: Communicator, part: TablePart, recipe: Recipe, known: Known = Known()) -> Encoding:
     """Return this rank's rows encoded with what all ranks agree on.
 
-    Collective, about eight small messages.
+    Collective, about eight small messages, and those of `fillings`.
 
     Parameters
     ----------
     comm : Communicator
     part : TablePart
     recipe : Recipe
+    known : Known
+        Of the sources that stand before those of `part`.
 
     Raises
     ------
     DataError
         With file, column and data row: a missing value under "error", text in a numeric column, an infinite
-        value, a target that the mapping lacks. Or no row is left.
+        value, a target that the mapping lacks. Or no row is left, or a text is none of the known ones.
+    SpecError
+        A step of the recipe does not fit the kind of a column.
     """
-    features: list[_Column] = []
-    target: _Column | None = None
-    n_rows = sum(piece.columns.n_rows for piece in part.pieces)
-    keep = np.ones(n_rows, bool)
+    features: list[Column] = []
+    target: Column | None = None
+    keep = np.zeros(0, bool)
     with agreed(comm):
-        features = [_load(part, name, _is_numeric(part, name)) for name in part.roles]
-        if recipe.target is not None:
-            target = _load(part, recipe.target, _target_is_numeric(part, recipe))
+        columns = {name: _load(part, name, _is_numeric(part, name, recipe)) for name in part.used.columns}
+        n_rows = sum(piece.columns.n_rows for piece in part.pieces)
+        columns, keep = recipe.steps.apply(columns, np.arange(n_rows) + (known.n_read + part.start))
+        features = [columns[name] for name in part.used.roles]
+        target = None if recipe.target is None else columns[recipe.target]
     with agreed(comm):
-        columns = [*features, *([] if target is None else [target])]
-        _check_finite(part, columns)
+        chosen = [*features, *([] if target is None else [target])]
+        _check_finite(part, chosen, keep)
         if recipe.missing == "drop":
-            for column in columns:
-                keep &= ~column.missing
+            for column in chosen:
+                keep = keep & ~column.missing
         else:
-            _check_missing(part, features if recipe.missing == "error" else [], target)
+            _check_missing(part, features if recipe.missing == "error" else [], target, keep)
         if target is not None and recipe.mapping is not None:
             _check_mapping(part, target, recipe.mapping, keep)
-    for column in columns:
-        column.values = column.values[keep]
-    return _agree(comm, part, recipe, features, target)
+    if not keep.all():
+        for column in chosen:
+            column.values = column.values[keep]
+    return _agree(comm, part, recipe, features, target, known)
 
 
-def _is_numeric(part: TablePart, name: str) -> bool:
-    role = part.roles[name]
-    return role == "numeric" if role else part.kinds[name] in ("number", "bool")
+def _is_numeric(part: TablePart, name: str, recipe: Recipe) -> bool:
+    cast = recipe.steps.cast.get(name)
+    if name == recipe.target and name not in part.used.roles and cast is None:
+        return _target_is_numeric(part, recipe)
+    role = part.used.roles.get(name)
+    if role or cast:
+        return role == "numeric" or (not role and cast != "category")
+    return part.kinds[name] in ("number", "bool")
 
 
 def _target_is_numeric(part: TablePart, recipe: Recipe) -> bool:
@@ -187,7 +96,7 @@ def _target_is_numeric(part: TablePart, recipe: Recipe) -> bool:
     return recipe.threshold is not None or part.kinds[str(recipe.target)] != "text"
 
 
-def _load(part: TablePart, name: str, numeric: bool) -> _Column:
+def _load(part: TablePart, name: str, numeric: bool) -> Column:
     """Return this rank's values of a column."""
     values: list[NDArray[Any]] = []
     texts: dict[str, int] = {}
@@ -202,7 +111,7 @@ def _load(part: TablePart, name: str, numeric: bool) -> _Column:
         places = [texts.setdefault(text, len(texts)) for text in local]
         values.append(np.array([*places, -1], np.int32)[codes])
     joined = np.concatenate(values) if values else np.zeros(0, np.float64 if numeric else np.int32)
-    return _Column(name, joined, None if numeric else list(texts))
+    return Column(name, joined, None if numeric else list(texts))
 
 
 def _located(piece: Piece, name: str, row: int, problem: str) -> DataError:
@@ -224,22 +133,24 @@ def _first(masks: Sequence[tuple[str, NDArray[np.bool_]]]) -> tuple[int, str] | 
     return min(found, key=lambda one: one[0], default=None)
 
 
-def _check_finite(part: TablePart, columns: Sequence[_Column]) -> None:
-    first = _first([(c.name, np.isinf(c.values)) for c in columns if c.texts is None])
+def _check_finite(part: TablePart, columns: Sequence[Column], keep: NDArray[np.bool_]) -> None:
+    first = _first([(c.name, np.isinf(c.values) & keep) for c in columns if c.texts is None])
     if first:
         _raise_at(part, first[1], first[0], "the number is infinite")
 
 
-def _check_missing(part: TablePart, features: Sequence[_Column], target: _Column | None) -> None:
-    first = _first([(column.name, column.missing) for column in features])
-    lost = None if target is None else _first([(target.name, target.missing)])
+def _check_missing(
+    part: TablePart, features: Sequence[Column], target: Column | None, keep: NDArray[np.bool_]
+) -> None:
+    first = _first([(column.name, column.missing & keep) for column in features])
+    lost = None if target is None else _first([(target.name, target.missing & keep)])
     if first and (lost is None or first[0] <= lost[0]):
         _raise_at(part, first[1], first[0], "the value is missing (data.missing says what to do then)")
     if lost:
         _raise_at(part, lost[1], lost[0], "the target is missing (data.missing: drop leaves such rows out)")
 
 
-def _check_mapping(part: TablePart, target: _Column, mapping: Any, keep: NDArray[np.bool_]) -> None:
+def _check_mapping(part: TablePart, target: Column, mapping: Any, keep: NDArray[np.bool_]) -> None:
     known = {str(text) for text in mapping}
     unknown = [text not in known for text in target.texts or []]
     bad = np.array([*unknown, False])[target.values] & keep
@@ -250,123 +161,140 @@ def _check_mapping(part: TablePart, target: _Column, mapping: Any, keep: NDArray
 
 
 def _agree(
-    comm: Communicator, part: TablePart, recipe: Recipe, features: list[_Column], target: _Column | None
+    comm: Communicator,
+    part: TablePart,
+    recipe: Recipe,
+    features: list[Column],
+    target: Column | None,
+    known: Known,
 ) -> Encoding:
-    """Agree on vocabularies, means and layout. Collective."""
+    """Agree on vocabularies, fillings and layout. Collective."""
     columns = [*features, *([] if target is None else [target])]
     n_local = int(columns[0].values.size)
     texts = {column.name: column.used_texts() for column in columns if column.texts is not None}
     said = comm.allgather([n_local, texts])
     vocabularies = {name: sorted({text for _, each in said for text in each[name]}) for name in texts}
-    coded = Encoding(part.n_samples, sum(n for n, _ in said), dtype=recipe.dtype, n_local_samples=n_local)
+    _refuse_new(vocabularies, known)
+    vocabularies.update({name: known.vocabularies[name] for name in set(known.vocabularies) & set(texts)})
+    coded = Encoding(part.n_samples, sum(n for n, _ in said), dtype=recipe.dtype)
     first = sum(n for n, _ in said[: comm.rank])
-    if coded.n_samples == 0:
-        raise DataError(
-            "every row lacks a value: none is left" if part.n_samples else "the table has no rows"
+    if coded.n_samples == 0 and known.n_read == 0:
+        why = (
+            "every row lacks a value or is filtered out: none is left"
+            if part.n_samples
+            else "the table has no rows"
         )
-    means = _means(comm, features, first, coded.n_samples) if recipe.missing == "mean" else {}
+        raise shared(DataError(why))
+    fills = fillings(comm, recipe.missing, features, first, coded.n_samples)
+    atoms: list[ColumnAtom] = []
     for column in features:
-        _add_feature(coded, recipe, column, vocabularies.get(column.name), means.get(column.name))
+        atoms += _add_feature(coded, recipe, column, vocabularies.get(column.name), fills.get(column.name))
     coded.n_features = len(coded.features)
     if coded.n_features == 0:
-        raise DataError("no feature has a value")
-    _add_target(coded, recipe, target, vocabularies)
-    _agree_layout(comm, coded, recipe, first)
+        raise shared(DataError("no feature has a value"))
+    y = None if target is None else _add_target(coded, recipe, target, vocabularies)
+    _check_range(comm, coded, atoms)
+    entry = choose_layout(comm, coded, recipe, sum(_n_entries(atom) for atom in atoms))
+    rows = ColumnRows(atoms, coded.n_features, coded.dtype)
+    coded.runs = [RowRun(first, entry, n_local, rows, y)]
     return coded
 
 
-def _means(comm: Communicator, features: list[_Column], first: int, n_samples: int) -> dict[str, float]:
-    """Return the mean of the present values of each numeric column. Collective, two messages per 2^24 rows.
-
-    Groups of rows are counted from the table's start, so the bits do not depend on the ranks.
-    """
-    numeric = [column for column in features if column.texts is None]
-    if not numeric:
-        return {}
-    total, count = np.zeros(len(numeric)), np.zeros(len(numeric), np.int64)
-    for group in range(0, n_samples, _SUM_ROWS):
-        start, stop = (max(at - first, 0) for at in (group, group + _SUM_ROWS))
-        present = [int(np.count_nonzero(~np.isnan(c.values[start:stop]))) for c in numeric]
-        terms = partial(_terms, numeric, start, stop)
-        reduced = reduce_partials(comm, terms, len(numeric), None, present)
-        total, count = total + reduced.total, count + np.array(reduced.counts, np.int64)
-    for column, n in zip(numeric, count, strict=True):
-        if n == 0:
-            raise DataError(
-                f"column {column.name!r} has no value whose mean could stand for the missing ones"
-            )
-    return {column.name: float(t / n) for column, t, n in zip(numeric, total, count, strict=True)}
-
-
-def _terms(numeric: list[_Column], start: int, stop: int) -> Iterator[NDArray[np.float64]]:
-    """Yield the values of local rows, zero where missing, a run of rows at a time."""
-    stop = min(stop, numeric[0].values.size if numeric else 0)
-    for row in range(start, stop, _MEAN_ROWS):
-        rows = slice(row, min(row + _MEAN_ROWS, stop))
-        yield np.stack([np.nan_to_num(column.values[rows], nan=0.0) for column in numeric], axis=1)
+def _refuse_new(found: Mapping[str, list[str]], known: Known) -> None:
+    """Raise a DataError for texts that the rows before do not have."""
+    for name, texts in found.items():
+        new = sorted(set(texts) - set(known.vocabularies.get(name, texts)))
+        if new:
+            shown = ", ".join(map(repr, new[:5])) + (", ..." if len(new) > 5 else "")
+            raise shared(DataError(f"column {name!r} has new categories: {shown}; convert all sources anew"))
 
 
 def _add_feature(
-    coded: Encoding, recipe: Recipe, column: _Column, vocabulary: list[str] | None, mean: float | None
-) -> None:
-    """Add a table column's columns of X, and drop what it was made of."""
-    offset, indicator = len(coded.features), recipe.missing == "indicator"
+    coded: Encoding, recipe: Recipe, column: Column, vocabulary: list[str] | None, fill: float | str | None
+) -> list[ColumnAtom]:
+    """Add the columns of X that a table column makes, and return their values."""
     if vocabulary is None:
-        lost = column.missing
-        with np.errstate(over="ignore"):
-            values = np.where(lost, mean or 0.0, column.values).astype(recipe.dtype)
-        coded.atoms.append(_Atom(offset, values=values))
-        coded.features.append(column.name)
-        if indicator:
-            coded.atoms.append(_Atom(offset + 1, values=lost.astype(recipe.dtype)))
-            coded.features.append(f"{column.name} {MISSING}")
-        coded.columns.append({"name": column.name, "role": "numeric", "mean": mean})
-        return
-    if indicator:
+        return _add_number(coded, recipe, column, fill)
+    if recipe.missing == "indicator":
         vocabulary = [*(text for text in vocabulary if text != MISSING), MISSING]
-    codes = column.recode(vocabulary, len(vocabulary) - 1 if indicator else -1)
-    coded.atoms.append(_Atom(offset, codes=codes))
+        fill = MISSING
+    offset = len(coded.features)
+    codes = column.recode(vocabulary, -1 if fill is None else vocabulary.index(str(fill)))
     coded.features += [f"{column.name}={text}" for text in vocabulary]
     coded.columns.append({"name": column.name, "role": "categorical", "vocabulary": vocabulary})
+    return [ColumnAtom(offset, codes=codes)]
+
+
+def _add_number(
+    coded: Encoding, recipe: Recipe, column: Column, fill: float | str | None
+) -> list[ColumnAtom]:
+    offset, lost = len(coded.features), column.missing
+    values = np.where(lost, float(fill or 0.0), column.values) if lost.any() else column.values
+    with np.errstate(over="ignore"):
+        atoms = [ColumnAtom(offset, values=values.astype(recipe.dtype, copy=False))]
+    coded.features.append(column.name)
+    if recipe.missing == "indicator":
+        atoms.append(ColumnAtom(offset + 1, values=lost.astype(recipe.dtype)))
+        coded.features.append(f"{column.name} {MISSING}")
+    coded.columns.append({"name": column.name, "role": "numeric", "fill": fill})
+    return atoms
 
 
 def _add_target(
-    coded: Encoding, recipe: Recipe, target: _Column | None, vocabularies: dict[str, list[str]]
-) -> None:
-    """Make y of the target."""
-    if target is None:
-        return
+    coded: Encoding, recipe: Recipe, target: Column, vocabularies: dict[str, list[str]]
+) -> NDArray[np.float64]:
+    """Return y, and note the classes that it numbers."""
+    coded.labelled = True
     if target.texts is None:
         above = None if recipe.threshold is None else target.values > recipe.threshold
-        coded.y = np.asarray(target.values if above is None else above, np.float64)
-        return
+        return np.asarray(target.values if above is None else above, np.float64)
     vocabulary = vocabularies[target.name]
     if recipe.mapping is not None:
         numbers = {str(text): float(number) for text, number in recipe.mapping.items()}
-        coded.y = np.array([numbers[text] for text in vocabulary])[target.recode(vocabulary)]
-        return
+        return np.array([numbers[text] for text in vocabulary], np.float64)[target.recode(vocabulary)]
     if not 2 <= len(vocabulary) <= _CLASSES:
         shown = ", ".join(map(repr, vocabulary)) if len(vocabulary) < 2 else len(vocabulary)
-        raise DataError(f"target {target.name!r} must have 2 to {_CLASSES} different texts; it has {shown}")
+        raise shared(
+            DataError(f"target {target.name!r} must have 2 to {_CLASSES} different texts; it has {shown}")
+        )
     coded.classes = vocabulary
-    coded.y = target.recode(vocabulary).astype(np.float64)
+    return target.recode(vocabulary).astype(np.float64)
 
 
-def _agree_layout(comm: Communicator, coded: Encoding, recipe: Recipe, first: int) -> None:
-    """Count entries, and choose dense or CSR by the share that is not zero. Collective, three messages."""
+def _check_range(comm: Communicator, coded: Encoding, atoms: Sequence[ColumnAtom]) -> None:
     with agreed(comm):
-        for atom in coded.atoms:
+        for atom in atoms:
             if atom.values is not None and not np.isfinite(atom.values).all():
                 name = coded.features[atom.offset]
                 raise DataError(f"a value of column {name!r} is too large for {coded.dtype}")
-    entries = comm.allgather(sum(_n_entries(atom) for atom in coded.atoms))
-    coded.n_entries, coded.starts = sum(entries), (first, sum(entries[: comm.rank]))
-    share = coded.n_entries / (coded.n_samples * coded.n_features)
+
+
+def choose_layout(comm: Communicator, coded: Encoding, recipe: Recipe, n_local: int) -> int:
+    """Choose dense or CSR by the share of X that is not zero. Collective, one message.
+
+    Parameters
+    ----------
+    comm : Communicator
+    coded : Encoding
+        Its shape is known; entries and layout are noted in it.
+    recipe : Recipe
+    n_local : int
+        Entries of this rank that are not zero.
+
+    Returns
+    -------
+    int
+        The first entry of this rank.
+    """
+    entries = comm.allgather(n_local)
+    coded.n_entries = sum(entries)
+    share = coded.n_entries / max(coded.n_samples * coded.n_features, 1)
     automatic = "csr" if share < _SPARSE_SHARE else "dense"
     coded.layout = automatic if recipe.layout == "auto" else recipe.layout
+    return sum(entries[: comm.rank])
 
 
-def _n_entries(atom: _Atom) -> int:
+def _n_entries(atom: ColumnAtom) -> int:
     if atom.values is not None:
         return int(np.count_nonzero(atom.values))
     return 0 if atom.codes is None else int(np.count_nonzero(atom.codes >= 0))

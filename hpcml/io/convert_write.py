@@ -6,24 +6,23 @@ the data sets' offsets; digests, the rename and the directory's fsync come last.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.collectives import Communicator, agreed
-from hpcml.io.convert_encode import Encoding
-from hpcml.io.files import output_error, sync_directory
+from hpcml.io.convert_rows import Encoding, RowRun, index_type
+from hpcml.io.device import PAGE, Device, opened, reserve, write_all, writing
+from hpcml.io.files import sync_directory
 from hpcml.io.recipe import Recipe
 
 __all__ = ["write_table"]
@@ -31,7 +30,6 @@ __all__ = ["write_table"]
 _UNIT_BYTES = 4 << 20
 """Bytes of a data set whose SHA-256 is one term of the content digest: part of the format."""
 _ROWS_BYTES = 8 << 20
-_PAGE = 4096
 _MARGIN = 1 << 20
 
 
@@ -85,15 +83,15 @@ def write_table(
     layout = _make_layout(coded, recipe, attributes)
     aside = destination.with_name(comm.bcast(f".{destination.name}.{os.getpid()}.part"))
     try:
-        with agreed(comm), _writing(destination):
+        with agreed(comm), writing(destination):
             if comm.rank == 0:
                 _lay_out(aside, layout)
         layout.offsets = comm.bcast(layout.offsets)
-        with agreed(comm), _writing(destination), _opened(aside, os.O_WRONLY) as handle:
+        with agreed(comm), writing(destination), opened(aside, os.O_WRONLY) as handle:
             _write_rows(handle, layout, coded, recipe, first=comm.rank == 0)
             os.fsync(handle)
         digest = _digest(comm, aside, destination, layout, coded)
-        with agreed(comm), _writing(destination):
+        with agreed(comm), writing(destination):
             if comm.rank == 0:
                 _finish(aside, destination, digest)
     except BaseException:
@@ -107,89 +105,26 @@ def write_table(
 def _make_layout(coded: Encoding, recipe: Recipe, attributes: Mapping[str, Any]) -> _Layout:
     """Return what to write; the same on every rank."""
     n, d = coded.n_samples, coded.n_features
-    labels = [] if coded.y is None else [_Array(recipe.y, (n,), np.dtype("<f8"))]
+    labels = [] if not coded.labelled else [_Array(recipe.y, (n,), np.dtype("<f8"))]
     if coded.layout == "dense":
         rows = [_Array(recipe.x, (n, d), np.dtype(coded.dtype))]
         return _Layout([*rows, *labels], dict(attributes), coded.features, None)
-    index = np.dtype("<i4" if d < 2**31 else "<i8")
     parts = [
         _Array(f"{recipe.x}/data", (coded.n_entries,), np.dtype(coded.dtype)),
-        _Array(f"{recipe.x}/indices", (coded.n_entries,), index),
+        _Array(f"{recipe.x}/indices", (coded.n_entries,), index_type(d)),
         _Array(f"{recipe.x}/indptr", (n + 1,), np.dtype("<i8")),
     ]
     return _Layout([*parts, *labels], dict(attributes), coded.features, (recipe.x, (n, d)))
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of the system into an OutputError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-class _Device(io.RawIOBase):
-    """The file as HDF5 sees it: writes never fail, the first error is kept.
-
-    HDF5 crashes the process when the device is full as it closes a file; so it learns nothing of it, and
-    the error is raised when HDF5 is done.
-    """
-
-    def __init__(self, handle: int, size: int) -> None:
-        self.error: OSError | None = None
-        self._handle = handle
-        self._at = 0
-        self._size = size  # as HDF5 knows it: the bytes reserved for a new file are none of its own
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = (0, self._at, self._size)[whence] + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        text = os.pread(self._handle, len(buffer), self._at)
-        buffer[: len(text)] = text
-        self._at += len(text)
-        return len(text)
-
-    def write(self, content: Any) -> int:
-        try:
-            _write_all(self._handle, content, self._at)
-        except OSError as error:
-            self.error = self.error or error
-        self._at += len(content)
-        self._size = max(self._size, self._at)
-        return len(content)
-
-    def truncate(self, size: int | None = None) -> int:
-        size = self._size = self._at if size is None else size
-        try:
-            os.ftruncate(self._handle, size)
-        except OSError as error:
-            self.error = self.error or error
-        return size
-
-
-@contextmanager
 def _hdf5(path: Path, mode: str) -> Iterator[Any]:
     """Open a file of this module's making with HDF5."""
-    with _opened(path, os.O_RDWR) as handle:
-        device = _Device(handle, 0 if mode == "w" else os.fstat(handle).st_size)
+    with opened(path, os.O_RDWR) as handle:
+        device = Device(handle, 0 if mode == "w" else os.fstat(handle).st_size)
         try:
             # Default libver: files must open with HDF5 1.10. Aligned data sets suit memory maps.
-            with h5py.File(device, mode, alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+            with h5py.File(device, mode, alignment_threshold=PAGE, alignment_interval=PAGE) as file:
                 yield file
         except Exception:
             if device.error is not None:
@@ -203,9 +138,9 @@ def _hdf5(path: Path, mode: str) -> Iterator[Any]:
 def _lay_out(path: Path, layout: _Layout) -> None:
     """Make the file with room for everything, fill in what is small, and note the offsets."""
     texts = sum(len(str(value)) for value in (*layout.features, *layout.attributes.values()))
-    needed = sum(array.n_bytes + _PAGE for array in layout.arrays) + 8 * texts + _MARGIN
-    with _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as handle:
-        _reserve(handle, needed)
+    needed = sum(array.n_bytes + PAGE for array in layout.arrays) + 8 * texts + _MARGIN
+    with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as handle:
+        reserve(handle, needed)
     with _hdf5(path, "w") as file:
         for array in layout.arrays:
             dataset = _make_dataset(file, array)
@@ -215,19 +150,12 @@ def _lay_out(path: Path, layout: _Layout) -> None:
         for name, value in layout.attributes.items():
             file.attrs[name] = value
         file.attrs["hpcml_digest"] = np.bytes_(b"0" * 64)
-        names = [name.encode() for name in layout.features]
-        kind = h5py.string_dtype("utf-8", max(len(name) for name in names))
-        file.create_dataset("feature_names", data=np.array(names, dtype=kind), track_times=False)
-    with _opened(path, os.O_RDWR) as handle:
-        _reserve(handle, os.fstat(handle).st_size)
-
-
-def _reserve(handle: int, n_bytes: int) -> None:
-    try:
-        os.posix_fallocate(handle, 0, n_bytes)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
+        if layout.features:
+            names = [name.encode() for name in layout.features]
+            kind = h5py.string_dtype("utf-8", max(len(name) for name in names))
+            file.create_dataset("feature_names", data=np.array(names, dtype=kind), track_times=False)
+    with opened(path, os.O_RDWR) as handle:
+        reserve(handle, os.fstat(handle).st_size)
 
 
 def _make_dataset(file: Any, array: _Array) -> Any:
@@ -244,42 +172,47 @@ def _make_dataset(file: Any, array: _Array) -> Any:
     return h5py.h5d.create(file.id, array.name.encode(), kind, space, creation)
 
 
-def _write_all(handle: int, content: Any, offset: int) -> None:
-    view = memoryview(content).cast("B")
-    while view:
-        done = os.pwrite(handle, view[: 1 << 30], offset)
-        view, offset = view[done:], offset + done
-
-
 def _write_rows(handle: int, layout: _Layout, coded: Encoding, recipe: Recipe, *, first: bool) -> None:
     """Write this rank's rows, some megabytes at a time."""
 
     def put(name: str, index: int, values: NDArray[Any]) -> None:
         array = np.ascontiguousarray(values)
         width = array.nbytes // max(array.shape[0], 1)
-        _write_all(handle, array.reshape(-1), layout.offsets[name] + index * width)
+        write_all(handle, array.reshape(-1), layout.offsets[name] + index * width)
 
-    row, entry = coded.starts
     if first and coded.layout == "csr":
         put(f"{recipe.x}/indptr", 0, np.zeros(1, np.int64))
-    for start, stop in _row_runs(coded):
+    for run in coded.runs:
         if coded.layout == "dense":
-            put(recipe.x, row + start, coded.dense(start, stop))
-            continue
-        rows = coded.csr(start, stop)
+            _put_dense(put, run, recipe)
+        else:
+            _put_csr(put, run, recipe)
+        if run.y is not None:
+            put(recipe.y, run.start, run.y)
+
+
+_Put: TypeAlias = "Callable[[str, int, NDArray[Any]], None]"
+
+
+def _put_dense(put: _Put, run: RowRun, recipe: Recipe) -> None:
+    for start, stop in _steps(run, "dense"):
+        put(recipe.x, run.start + start, run.rows.dense(start, stop))
+
+
+def _put_csr(put: _Put, run: RowRun, recipe: Recipe) -> None:
+    entry = run.entry
+    for start, stop in _steps(run, "csr"):
+        rows = run.rows.csr(start, stop)
         put(f"{recipe.x}/data", entry, rows.data)
         put(f"{recipe.x}/indices", entry, rows.indices)
-        put(f"{recipe.x}/indptr", row + start + 1, entry + np.cumsum(rows.counts))
+        put(f"{recipe.x}/indptr", run.start + start + 1, entry + np.cumsum(rows.counts))
         entry += rows.data.size
-    if coded.y is not None:
-        put(recipe.y, row, coded.y)
 
 
-def _row_runs(coded: Encoding) -> Iterator[tuple[int, int]]:
-    width = coded.n_features if coded.layout == "dense" else len(coded.atoms)
-    step = max(_ROWS_BYTES // (width * 8), 1)
-    for start in range(0, coded.n_local_samples, step):
-        yield start, min(start + step, coded.n_local_samples)
+def _steps(run: RowRun, layout: str) -> Iterator[tuple[int, int]]:
+    step = max(_ROWS_BYTES // (run.rows.width(layout) * 8), 1)
+    for start in range(0, run.n_rows, step):
+        yield start, min(start + step, run.n_rows)
 
 
 def _digest(comm: Communicator, aside: Path, destination: Path, layout: _Layout, coded: Encoding) -> str:
@@ -291,7 +224,7 @@ def _digest(comm: Communicator, aside: Path, destination: Path, layout: _Layout,
     units = [(array, at) for array in layout.arrays for at in range(0, array.n_bytes, _UNIT_BYTES)]
     mine: list[str] = []
     first, last = (len(units) * r // comm.size for r in (comm.rank, comm.rank + 1))
-    with agreed(comm), _writing(destination), _opened(aside, os.O_RDONLY) as handle:
+    with agreed(comm), writing(destination), opened(aside, os.O_RDONLY) as handle:
         for array, start in units[first:last]:
             size = min(_UNIT_BYTES, array.n_bytes - start)
             content = os.pread(handle, size, layout.offsets[array.name] + start)

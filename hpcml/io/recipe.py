@@ -7,26 +7,33 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import DataError, SpecError
+from hpcml.io.convert_expression import near
+from hpcml.io.convert_steps import Steps
 from hpcml.io.files import file_digest
 
-__all__ = ["Identity", "Recipe", "resolve_source", "source_identity"]
+__all__ = ["CHOICES", "Identity", "Recipe", "resolve_source", "source_identity"]
 
 Identity: TypeAlias = list[dict[str, Any]]
 """Name, size and SHA-256 of each source: what survives another download of the same bytes."""
 
-_CHOICES = {
-    "missing": ("error", "mean", "drop", "indicator"),
+CHOICES = {
+    "missing": ("error", "mean", "median", "most_frequent", "drop", "indicator"),
     "layout": ("auto", "dense", "csr"),
     "dtype": ("float64", "float32"),
-    "format": ("auto", "csv", "parquet", "npy"),
+    "format": ("auto", "csv", "jsonl", "libsvm", "npy", "parquet"),
+    "index_base": ("auto", "0", "1"),
 }
+"""What a recipe's words may be; the first is the default."""
+
+_LATER: dict[str, Any] = {"index_base": "auto", "n_features": None, "steps": {}}
+"""Keys that are told of only where they are not as here: an older file's recipe has none of them."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +53,22 @@ class Recipe:
         y = 1 where the target is larger, else 0.
     mapping : mapping of str to float, optional
         y for each text of the target.
-    missing : {"error", "mean", "drop", "indicator"}
-        What a missing value does: end the conversion, become the column's mean (an all-zero one-hot), drop
-        its row, or become 0 beside a column "name (missing)" (a category "(missing)").
+    missing : {"error", "mean", "median", "most_frequent", "drop", "indicator"}
+        What a missing value does: end the conversion, become the column's mean or median (an all-zero
+        one-hot), become its most frequent value (the smallest of several), drop its row, or become 0 beside
+        a column "name (missing)" (a category "(missing)").
     layout : {"auto", "dense", "csr"}
         auto: CSR where less than a quarter of X is not zero.
     dtype : {"float64", "float32"}
         Of X; y is float64.
-    format : {"auto", "csv", "parquet", "npy"}
+    format : {"auto", "csv", "jsonl", "libsvm", "npy", "parquet"}
         auto: by the suffix of each file.
+    index_base : {"auto", "0", "1"}
+        Number of the first column in libsvm files; auto: 0 where an index 0 occurs, else 1.
+    n_features : int, optional
+        Columns of X made of libsvm files; by default up to the last one that occurs.
+    steps : Steps
+        What is done to the table first.
     x, y : str
         Names of the HDF5 data sets.
 
@@ -75,11 +89,14 @@ class Recipe:
     layout: str = "auto"
     dtype: str = "float64"
     format: str = "auto"
+    index_base: str = "auto"
+    n_features: int | None = None
+    steps: Steps = field(default_factory=Steps)
     x: str = "X"
     y: str = "y"
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SpecError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         both = sorted(set(self.numeric) & set(self.categorical))
@@ -99,8 +116,15 @@ class Recipe:
         mapping = None if self.mapping is None else pairs
         lists = {name: list(getattr(self, name)) for name in ("numeric", "categorical", "include", "exclude")}
         threshold = None if self.threshold is None else float(self.threshold)
-        plain = {name: getattr(self, name) for name in ("target", *_CHOICES, "x", "y")}
-        return {**lists, **plain, "threshold": threshold, "mapping": mapping}
+        plain = {name: getattr(self, name) for name in ("target", *CHOICES, "n_features", "x", "y")}
+        whole = {**lists, **plain, "threshold": threshold, "mapping": mapping, "steps": self.steps.describe()}
+        return {name: value for name, value in whole.items() if name not in _LATER or value != _LATER[name]}
+
+    @classmethod
+    def described(cls, said: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that `describe` told of. Local."""
+        lists = {name: tuple(said[name]) for name in ("numeric", "categorical", "include", "exclude")}
+        return cls(**{**said, **lists, "steps": Steps.described(said.get("steps", {}))})
 
     def digest(self, identity: Identity) -> str:
         """Return the SHA-256 of the recipe and of its sources' identity. Local."""
@@ -110,21 +134,33 @@ class Recipe:
     def roles(self, names: Sequence[str]) -> dict[str, str | None]:
         """Return the role of each feature column, in the table's order; None is still to be inferred. Local.
 
+        Derived columns come last.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Columns of the table.
+
         Raises
         ------
         DataError
-            A column that is named here is not among `names`, or no feature is left.
+            A column that is named here is not there, or no feature is left.
         """
+        names = [*names, *(name for name in self.steps.derive if name not in names)]
         target = [] if self.target is None else [self.target]
         for name in (*self.numeric, *self.categorical, *self.include, *self.exclude, *target):
             if name not in names:
-                raise DataError(f"there is no column {name!r}; the table has {', '.join(names)}")
+                raise DataError(near(name, list(names)))
         allowed = [n for n in names if n in (self.include or names) and n not in (*self.exclude, self.target)]
         given = {**dict.fromkeys(self.numeric, "numeric"), **dict.fromkeys(self.categorical, "categorical")}
-        roles = {name: given.get(name) for name in allowed if name in given or not given}
+        cast = {name: _ROLES[kind] for name, kind in self.steps.cast.items()}
+        roles = {n: given.get(n, cast.get(n)) for n in allowed if n in given or not given}
         if not roles:
             raise DataError("no column is left as a feature")
         return roles
+
+
+_ROLES = {"number": "numeric", "integer": "numeric", "boolean": "numeric", "category": "categorical"}
 
 
 def resolve_source(text: str | Sequence[str], base: Path | None = None) -> list[Path]:

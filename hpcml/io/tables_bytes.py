@@ -1,4 +1,6 @@
-"""Byte ranges of CSV files over ranks, moved to the starts of records.
+"""Byte ranges of text files over ranks, moved to the starts of records.
+
+In files without quotes a record is a line. CSV has quotes.
 
 A range's border may lie inside a quoted field, which no rank can see from its own bytes. Every quote
 character, a doubled one included (RFC 4180), toggles between inside and outside, so the parity of the
@@ -13,15 +15,25 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from hpcml.collectives import Communicator
+from hpcml.collectives import Communicator, agreed
 from hpcml.errors import DataError
 
-__all__ = ["Segment", "Span", "deal_spans", "find_record", "move_borders", "read_range", "reading"]
+__all__ = [
+    "Segment",
+    "Span",
+    "deal_spans",
+    "find_record",
+    "move_borders",
+    "read_range",
+    "read_segments",
+    "reading",
+]
 
 _PIECE_BYTES = 1 << 16
 """Compressed bytes taken at a time. A name so that tests can shrink it."""
@@ -39,11 +51,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of a CSV file's text on one rank; `start`: it begins where the file does."""
+    """A run of a file's text on one rank; `start`: it begins where the file does; `quotes` hide line ends."""
 
     file: int
     start: bool
     text: bytes
+    quotes: bool = True
+
+    @cached_property
+    def has_quotes(self) -> bool:
+        """Whether a quote occurs that can hide line ends."""
+        return self.quotes and b'"' in self.text
+
+    def quote_parity(self) -> int:
+        """Return 1 where the number of quotes is odd. Local."""
+        return self.text.count(b'"') % 2 if self.has_quotes else 0
 
 
 def deal_spans(sizes: Sequence[int], rank: int, size: int) -> list[Span]:
@@ -68,6 +90,26 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (zlib.error, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{path} is damaged or not what its name says: {error}") from error
+
+
+def read_segments(
+    comm: Communicator, files: Sequence[Path], spans: Sequence[Span], formats: Sequence[str]
+) -> list[Segment]:
+    """Return this rank's whole records of the text files among `files`. Collective, seven messages.
+
+    Raises
+    ------
+    DataError
+        A file is damaged or cannot be read, or a quoted field has no end.
+    """
+    segments = []
+    with agreed(comm):
+        for span in spans:
+            kind = formats[span.file]
+            if kind in ("csv", "jsonl", "libsvm"):
+                text = read_range(files[span.file], span)
+                segments.append(Segment(span.file, span.start == 0, text, quotes=kind == "csv"))
+    return move_borders(comm, segments, files)
 
 
 def read_range(path: Path, span: Span) -> bytes:
@@ -141,7 +183,7 @@ def move_borders(comm: Communicator, segments: list[Segment], names: Sequence[Pa
     DataError
         A quoted field has no end.
     """
-    facts = comm.allgather([[s.file, s.text.count(b'"') % 2, s.text[-1] if s.text else -1] for s in segments])
+    facts = comm.allgather([[s.file, s.quote_parity(), s.text[-1] if s.text else -1] for s in segments])
     cuts = [_cut(segment, *_before(facts[: comm.rank], segment)) for segment in segments]
     found = comm.allgather([[s.file, s.start, *cut] for s, cut in zip(segments, cuts, strict=True)])
     sure = _sure_files(facts, found, names)
@@ -166,6 +208,8 @@ def _before(facts: list[list[list[int]]], segment: Segment) -> tuple[bool, int]:
 
 def _cut(segment: Segment, quoted: bool, previous: int) -> list[Any]:
     """Return whether each opening quote starts a field, and where the first record starts (-1: nowhere)."""
+    if not (quoted or segment.has_quotes):
+        return [True, segment.text.find(b"\n") + 1 or -1]
     return [_opens_well(segment.text, quoted, previous), find_record(segment.text, quoted)]
 
 

@@ -63,24 +63,38 @@ def pyarrow() -> Any:
         import pyarrow
         import pyarrow.compute
         import pyarrow.csv
+        import pyarrow.json
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError("CSV and Parquet need pyarrow: pip install 'hpcml[parquet]'") from error
+        raise DataError(
+            "CSV, JSON lines, libsvm and Parquet need pyarrow: pip install 'hpcml[parquet]'"
+        ) from error
     return pyarrow
 
 
 class ArrowColumns:
-    """Columns of an Arrow table; `untyped`: all are texts of a CSV file whose kind their values say."""
+    """Columns of an Arrow table.
 
-    def __init__(self, table: Any, *, untyped: bool) -> None:
+    Parameters
+    ----------
+    table : pyarrow.Table
+    untyped : bool
+        Columns are texts, or numbers made of texts, whose kind their values say.
+    as_text : callable, optional
+        Gives the texts that a column of numbers was made of.
+    """
+
+    def __init__(self, table: Any, *, untyped: bool, as_text: Callable[[str], Any] | None = None) -> None:
         self.n_rows = int(table.num_rows)
         self._table = table
         self._untyped = untyped
+        self._as_text = as_text
+        self._nulled: dict[str, Any] = {}
         self._parsed: dict[str, NDArray[np.float64] | None] = {}
 
     def kind(self, name: str) -> str:
         """Return the kind of the column. Local."""
-        column, types = self._table[name], pyarrow().types
+        column, types = self._present(name), pyarrow().types
         if column.null_count == self.n_rows:
             return "null"
         if types.is_boolean(column.type):
@@ -104,6 +118,8 @@ class ArrowColumns:
     def texts(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
         """Return codes and the texts that they number. Local."""
         pa, column = pyarrow(), self._table[name]
+        if self._as_text is not None and not _is_text(column.type):
+            column = self._as_text(name)
         if pa.types.is_floating(column.type):
             column = pa.compute.if_else(pa.compute.is_nan(column), None, column)
         if not _is_text(column.type):
@@ -113,20 +129,37 @@ class ArrowColumns:
         encoded = column.dictionary_encode().unify_dictionaries()
         if encoded.num_chunks == 0:
             return np.zeros(0, np.int32), []
-        parts = [_filled(chunk.indices, np.int32, -1) for chunk in encoded.chunks]
-        return np.concatenate(parts), encoded.chunk(0).dictionary.to_pylist()
+        codes = np.concatenate([_filled(chunk.indices, np.int32, -1) for chunk in encoded.chunks])
+        texts = encoded.chunk(0).dictionary.to_pylist()
+        return _without(codes, texts, _missing_texts()) if self._untyped else (codes, texts)
+
+    def _present(self, name: str) -> Any:
+        """Return the column with nulls where texts say that a value is missing."""
+        column = self._table[name]
+        if not (self._untyped and _is_text(column.type)):
+            return column
+        if name not in self._nulled:
+            pa = pyarrow()
+            lost = pa.compute.is_in(column, value_set=pa.array(_missing_texts()))
+            self._nulled[name] = pa.compute.if_else(lost, pa.scalar(None, column.type), column)
+        return self._nulled[name]
 
     def _parse(self, name: str) -> NDArray[np.float64] | None:
         """Return the column as numbers, or None where a value is none."""
         if name not in self._parsed:
-            pa, column = pyarrow(), self._table[name]
+            pa, column = pyarrow(), self._present(name)
             if pa.types.is_boolean(column.type):
                 column = column.cast(pa.uint8())
             cast = self._cast(column, pa.float64())
-            if cast is None and _is_text(column.type):
-                cast = self._cast(pa.compute.utf8_trim_whitespace(column), pa.float64())
+            if cast is None and _is_text(column.type) and self._trimmed(column.slice(0, 64)) is not None:
+                cast = self._trimmed(column)
             self._parsed[name] = None if cast is None else _joined(cast)
         return self._parsed[name]
+
+    def _trimmed(self, column: Any) -> Any:
+        """Return texts without the spaces around them as numbers, or None."""
+        pa = pyarrow()
+        return self._cast(pa.compute.utf8_trim_whitespace(column), pa.float64())
 
     @staticmethod
     def _cast(column: Any, kind: Any) -> Any:
@@ -139,12 +172,26 @@ class ArrowColumns:
 
     def _first_unusable(self, name: str) -> UnusableValue:
         """Return the first value that is no number, found by halving."""
-        pa, column = pyarrow(), self._table[name]
+        pa, column = pyarrow(), self._present(name)
         if not _is_text(column.type):
             return UnusableValue(0, f"type {column.type} is not numbers")
         column = pa.compute.utf8_trim_whitespace(column)
         good = _longest(lambda n: self._cast(column.slice(0, n), pa.float64()) is not None, self.n_rows)
         return UnusableValue(good, f"{_shown(self._table[name][good].as_py())} is not a number")
+
+
+def _missing_texts() -> list[str]:
+    """Return what CSV may say for a missing value."""
+    return list(pyarrow().csv.ConvertOptions().null_values)
+
+
+def _without(
+    codes: NDArray[np.int32], texts: list[str], left_out: list[str]
+) -> tuple[NDArray[np.int32], list[str]]:
+    """Return codes and texts without some texts, whose codes become -1."""
+    kept = [text for text in texts if text not in left_out]
+    places = {text: i for i, text in enumerate(kept)}
+    return np.array([*(places.get(text, -1) for text in texts), -1], np.int32)[codes], kept
 
 
 def _longest(works: Callable[[int], bool], n: int) -> int:
@@ -165,8 +212,9 @@ def _filled(values: Any, dtype: type, missing: float) -> NDArray[Any]:
     """Return an Arrow array as NumPy's, with `missing` for nulls: Arrow's own ways there import pandas."""
     out = _buffer(values, dtype)
     if values.null_count:
-        out = out.copy()
-        out[_buffer(values.is_null().cast(pyarrow().uint8()), np.uint8) == 1] = missing
+        bits = np.frombuffer(values.buffers()[0], np.uint8)
+        there = np.unpackbits(bits, count=values.offset + len(values), bitorder="little")[values.offset :]
+        out = np.where(there, out, dtype(missing))
     return out
 
 

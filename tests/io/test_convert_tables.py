@@ -107,7 +107,7 @@ def read_texts(files: list[Path], size: int) -> list[str | None]:
     recipe = Recipe(categorical=("a",))
 
     def program(comm: Communicator) -> list[str | None]:
-        part = read_part(comm, files, [file.stat().st_size for file in files], recipe)
+        part = read_part(comm, files, [file.stat().st_size for file in files], ["csv"] * len(files), recipe)
         rows: list[str | None] = []
         for piece in part.pieces:
             codes, texts = piece.columns.texts("a")
@@ -205,7 +205,7 @@ def test_unresolved_source(tmp_path: Path, source: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"missing": "median"}, "missing must be one of error, mean"),
+        ({"missing": "mode"}, "missing must be one of error, mean"),
         ({"numeric": ("a",), "categorical": ("a",)}, "'a' is listed as numeric and as categorical"),
         ({"target": "y", "threshold": 1.0, "mapping": {"a": 1.0}}, "not both"),
         ({"threshold": 1.0}, "needs a target"),
