@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-__all__ = ["capture", "die_with_parent", "run_child"]
+__all__ = ["capture", "die_with_parent", "run_aside", "run_child"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,6 +45,27 @@ def capture(argv: Sequence[str], cwd: str | None = None, seconds: float = 5.0) -
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="replace").strip()
+
+
+def run_aside(argv: Sequence[str], seconds: float) -> tuple[int, bytes]:
+    """Run `argv`, which may well crash, and return its exit code and what it wrote to standard output. Local.
+
+    A child ended by a signal gives 128 + the signal's number, one that took longer than `seconds` 124, as
+    timeout(1) does. What it wrote to standard error is dropped.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+            preexec_fn=_end_with_parent,
+        )
+    except subprocess.TimeoutExpired:
+        return 124, b""
+    return (128 - done.returncode if done.returncode < 0 else done.returncode), done.stdout
 
 
 def die_with_parent(every: float = 1.0) -> None:

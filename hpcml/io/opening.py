@@ -18,6 +18,7 @@ import numpy as np
 
 from hpcml.errors import DataError
 from hpcml.io.sizes import human_bytes
+from hpcml.io.stored import each_chunk
 
 __all__ = [
     "check_declared",
@@ -277,7 +278,7 @@ def _first_missing_row(item: h5py.Dataset) -> int:
             number = number * count + offset // length
         numbers.append(number)
 
-    item.id.chunk_iter(note)
+    each_chunk(item, note)
     there = np.unique(np.asarray(numbers, np.int64))
     gaps = np.flatnonzero(there != np.arange(there.size))
     first = int(gaps[0]) if gaps.size else there.size
