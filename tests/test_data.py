@@ -17,6 +17,7 @@ from hpcml.data import (
     RowPartition,
     RowSelection,
     Source,
+    join,
     make_block,
     make_partition,
     part_of,
@@ -62,9 +63,12 @@ def test_sizes_of_shards_and_blocks(source):
         assert partition.shard_rows % block == 0
     unit = max(block, source.chunk_rows)
     assert partition.shard_rows >= block or partition.shard_rows >= source.chunk_rows
-    assert partition.shard_rows <= max(unit, 1.5 * (64 << 20) / row_bytes) + unit
-    assert partition.n_shards <= 1024 * 2 or partition.shard_rows == unit or row_bytes * unit > 16 << 20 or (
-        partition.shard_rows * row_bytes >= (64 << 20) / 2
+    assert partition.shard_rows <= max(unit, 1.5 * (16 << 20) / row_bytes) + unit
+    assert (
+        partition.n_shards <= 1024 * 2
+        or partition.shard_rows == unit
+        or row_bytes * unit > 16 << 20
+        or (partition.shard_rows * row_bytes >= (16 << 20) / 2)
     )
 
 
@@ -96,7 +100,8 @@ def test_the_grid_of_blocks(n, shard_rows, block_rows, share):
     partition = RowPartition(n, shard_rows, block_rows, (0, -(-n // shard_rows)))
     selection = None if share is None else RowSelection(3, fraction=share)
     X, y = np.arange(2.0 * n).reshape(n, 2), np.arange(float(n))
-    whole = make_block(X, y, y, range(partition.n_shards), partition, selection)
+    keep = None if selection is None else selection.keeps(np.arange(n))
+    whole = make_block(X.copy(), y, y, range(partition.n_shards), partition, keep)
     kept = np.arange(n) if selection is None else np.flatnonzero(selection.keeps(np.arange(n)))
     assert whole.index.tolist() == kept.tolist()
     assert (X[kept] == whole.X).all()
@@ -105,15 +110,51 @@ def test_the_grid_of_blocks(n, shard_rows, block_rows, share):
     for shard in range(partition.n_shards):
         part = part_of(whole, shard)
         start, stop = partition.rows_of(range(shard, shard + 1))
+        marked = None if keep is None else keep[start:stop]
         alone = make_block(
-            X[start:stop], y[start:stop], None, range(shard, shard + 1), partition, selection
+            X[start:stop].copy(), y[start:stop], None, range(shard, shard + 1), partition, marked
         )
+        assert (X[alone.index] == alone.X).all()
         assert part.index.tolist() == alone.index.tolist()
         assert part.shards.tolist() == alone.shards.tolist()
         assert np.unique(part.pieces).tolist() == np.unique(alone.pieces).tolist()
         rows = kept[(kept >= start) & (kept < stop)]
         blocks = [rows[(rows - start) // block_rows == b].size for b in range(-(-shard_rows // block_rows))]
         assert [size for size in np.diff(alone.pieces).tolist() if size] == [size for size in blocks if size]
+
+
+@given(
+    n=st.integers(1, 200),
+    shard_rows=st.integers(1, 40),
+    block_rows=st.integers(1, 50),
+    share=st.sampled_from([None, 0.0, 0.3, 1.0]),
+    step=st.integers(1, 5),
+    is_sparse=st.booleans(),
+)
+def test_blocks_joined_are_the_block_of_all(n, shard_rows, block_rows, share, step, is_sparse):
+    partition = RowPartition(n, shard_rows, block_rows, (0, -(-n // shard_rows)))
+    keep = None if share is None else RowSelection(3, fraction=share).keeps(np.arange(n))
+    X, y = np.arange(2.0 * n).reshape(n, 2) % 5, np.arange(float(n))
+    memory = np.empty((step * shard_rows, 2))  # each block lies where the one before lay
+
+    def made(shards):
+        start, stop = partition.rows_of(shards)
+        memory[: stop - start] = X[start:stop]
+        rows = sparse.csr_array(X[start:stop]) if is_sparse else memory[: stop - start]
+        marked = None if keep is None else keep[start:stop]
+        return make_block(rows, y[start:stop], None, shards, partition, marked)
+
+    last = partition.n_shards
+    blocks = (made(range(first, min(first + step, last))) for first in range(0, last, step))
+    found = join(blocks, n if keep is None else int(keep.sum()))
+    whole = sparse.csr_array(X) if is_sparse else X.copy()
+    wanted = make_block(whole, y, None, range(last), partition, keep)
+    assert found.weight is None
+    assert (found.start, found.n_shards, type(found.X)) == (0, last, type(wanted.X))
+    for name in ("y", "shards", "pieces", "index"):
+        assert getattr(found, name).tolist() == getattr(wanted, name).tolist()
+    dense = [block.X.toarray() if is_sparse else block.X for block in (found, wanted)]
+    assert dense[0].tolist() == dense[1].tolist()
 
 
 def test_no_shards_make_an_empty_block():
@@ -130,11 +171,11 @@ def test_shard_sums_do_not_depend_on_the_neighbours(columns):
     lengths = [0, 1, 7, 8, 9, 0, 128, 129, 1000, 1024, 1025, 5000, 0, 3, 0]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     values = rng.normal(size=(ends[-1], *columns)) * 10.0 ** rng.integers(-8, 8, (ends[-1], *columns))
-    block = Block(np.zeros((ends[-1], 1)), None, None, np.arange(ends[-1]), ends, ends)
+    block = Block(np.zeros((ends[-1], 1)), None, None, 0, ends, ends)
     together = block.shard_sums(values)
     for i, (start, stop) in enumerate(pairwise(ends)):
         own = values[start:stop].copy()
-        alone = Block(own, None, None, np.arange(stop - start), np.array([0, stop - start]), ends)
+        alone = Block(own, None, None, 0, np.array([0, stop - start]), ends)
         assert alone.shard_sums(own)[0].tobytes() == together[i].tobytes()
         np.testing.assert_allclose(together[i], own.sum(axis=0), rtol=1e-10, atol=1e-3)
 

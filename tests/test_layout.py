@@ -39,9 +39,9 @@ def test_the_licence_is_the_declared_one():
 
 def test_an_mpi_library_is_never_a_plain_dependency():
     names = {re.match(r"[A-Za-z0-9_-]+", word).group().lower() for word in PROJECT["dependencies"]}
-    assert names == {"numpy", "scipy", "h5py", "mpi4py", "scikit-learn", "pyyaml", "threadpoolctl"}
+    assert names == {"numpy", "scipy", "h5py", "mpi4py", "scikit-learn", "pyyaml", "threadpoolctl", "xxhash"}
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) >= {"mpi", "openmpi", "examples", "parquet", "test", "docs", "bench"}
+    assert set(extras) >= {"mpi", "openmpi", "examples", "filters", "parquet", "test", "docs", "bench"}
     for words in extras.values():  # two MPI libraries in one environment never agree
         assert len({"mpich", "openmpi"} & {re.split(r"\W", word)[0] for word in words}) < 2
 

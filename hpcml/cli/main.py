@@ -11,7 +11,20 @@ from types import ModuleType
 from typing import Any
 
 from hpcml import __version__
-from hpcml.cli import convert, evaluate, inspect, predict, resume, run, show, validate
+from hpcml.cli import (
+    convert,
+    evaluate,
+    generate,
+    index,
+    inspect,
+    predict,
+    rechunk,
+    resume,
+    run,
+    show,
+    stats,
+    validate,
+)
 from hpcml.cli.terminal import complain, say, speaks
 from hpcml.errors import HpcmlError
 
@@ -23,7 +36,11 @@ _VERBS: dict[str, ModuleType] = {
     "validate": validate,
     "show": show,
     "convert": convert,
+    "generate": generate,
+    "rechunk": rechunk,
+    "index": index,
     "inspect": inspect,
+    "stats": stats,
     "predict": predict,
     "evaluate": evaluate,
 }

@@ -91,7 +91,10 @@ def _on_rank(
     one_blas_thread(spec)
     from hpcml.run.provenance import collect
 
-    provenance = collect(directory) if speaks() else {}
+    provenance = {}
+    if speaks():  # processes are started before MPI is
+        provenance = collect(directory)
+        problem = problem or _untrusted(spec)
     from hpcml.collectives import agreed, world
     from hpcml.run.run import Options, Run
 
@@ -117,6 +120,18 @@ def _on_rank(
     return EXIT_NOT_CONVERGED if args.require_convergence and not result["converged"] else 0
 
 
+def _untrusted(spec: Spec | None) -> HpcmlError | None:
+    """Return why a data file that may be crafted is not opened by this process."""
+    from hpcml.run.inputs import try_untrusted
+
+    try:
+        if spec is not None:
+            try_untrusted(spec)
+    except HpcmlError as error:
+        return error
+    return None
+
+
 def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
     from hpcml.run.table import render_table
 
@@ -131,12 +146,13 @@ def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
 
 def _failed(run: Run, error: HpcmlError, debug: bool) -> int:
     """Speak once, end all ranks, return the code."""
-    from hpcml.collectives.abort import end_job
+    from hpcml.collectives.abort import end_job, end_job_after_the_first
 
-    if run.fail(error):
+    is_first = run.fail(error)
+    if is_first:
         complain(str(error))
         if debug:
             say("".join(traceback.format_exception(error)))
     if not error.on_all_ranks:
-        end_job(error.exit_code)
+        (end_job if is_first else end_job_after_the_first)(error.exit_code)
     return error.exit_code

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from hpcml.collectives.launch import is_launched, launched_rank
 from hpcml.errors import HpcmlError
 
-__all__ = ["end_job", "install", "on_failure"]
+__all__ = ["end_job", "end_job_after_the_first", "install", "on_failure"]
 
 _GRACE = 2.0
 """Seconds that a rank leaving with an error waits for the others to leave as well."""
@@ -29,6 +29,8 @@ _LAST_RESORT = 4
 """Seconds after which a rank that cannot end the job in order is killed, which launchers notice."""
 
 _uncaught: list[int] = []
+_HEAD_START = 1.0  # seconds
+_FORWARDING = 0.3  # seconds for a launcher to pass on what was written: at an abort MPICH drops the rest
 _before_abort: list[Callable[[BaseException, str], bool]] = []
 
 
@@ -68,6 +70,7 @@ def end_job(code: int) -> None:
     _flush()
     if not is_launched():
         return
+    time.sleep(_FORWARDING)
     try:
         MPI = _joined_mpi()
         if not MPI.Is_finalized():
@@ -75,6 +78,17 @@ def end_job(code: int) -> None:
     except (ImportError, RuntimeError):
         os.kill(os.getppid(), signal.SIGTERM)
         os._exit(code)
+
+
+def end_job_after_the_first(code: int) -> None:
+    """End the job for a rank that was not the first to fail. Local.
+
+    The first one speaks and ends the job; ended by this one, it might not come to its sentence. Should it die
+    before, this rank ends the job a second later.
+    """
+    _flush()
+    time.sleep(_HEAD_START)
+    end_job(code)
 
 
 def _all_leave() -> bool:
@@ -143,8 +157,10 @@ def _fail(error: BaseException, text: str) -> None:
     is_main = threading.current_thread() is threading.main_thread()
     together = isinstance(error, HpcmlError) and error.on_all_ranks and is_main
     rank = launched_rank()
+    speaks = True
     try:
-        if _wants_traceback(error, text) and not (together and rank):
+        speaks = _wants_traceback(error, text)
+        if speaks and not (together and rank):
             # One that all ranks raise needs no rank: a sentence for the user, once.
             prefix = "" if rank is None or together else f"rank {rank}: "
             lines = [str(error)] if together else text.rstrip().splitlines()
@@ -152,7 +168,7 @@ def _fail(error: BaseException, text: str) -> None:
     finally:
         code = error.exit_code if isinstance(error, HpcmlError) else 1
         if not together:
-            end_job(code)
+            (end_job if speaks else end_job_after_the_first)(code)
     if together:
         # From a hook, the interpreter takes this for its own exit: with the code, and MPI's end in order.
         raise _leaving(code)

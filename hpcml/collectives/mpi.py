@@ -42,6 +42,11 @@ class MPICommunicator:
         self.activity: Activity | None = None
         self._sequence = 0
 
+    @property
+    def handle(self) -> MPI.Comm:
+        """The communicator as MPI knows it, for libraries that speak MPI themselves. Local."""
+        return self._comm
+
     @contextmanager
     def _in(self, verb: str) -> Iterator[None]:
         self._sequence += 1

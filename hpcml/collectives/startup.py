@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import Any
 
 from hpcml.collectives.communicator import Communicator, SerialCommunicator
 from hpcml.collectives.launch import expected_size, is_launched, size_variable
 from hpcml.errors import CollectiveError, SpecError
 
-__all__ = ["resolved", "world"]
+__all__ = ["mpi_handle", "resolved", "world"]
 
 
 @cache
@@ -44,6 +45,14 @@ def world() -> Communicator:
 
     die_with_parent()
     return open_mpi_world()
+
+
+def mpi_handle(comm: Communicator) -> Any:
+    """Return the MPI communicator below `comm`, None where there is no MPI. Local.
+
+    It is for libraries that speak MPI themselves; their calls are Collective as the library says.
+    """
+    return getattr(getattr(comm, "comm", comm), "handle", None)  # counted calls are those of comm.comm
 
 
 def resolved(comm: Communicator | str | None) -> Communicator:

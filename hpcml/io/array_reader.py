@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -70,7 +71,7 @@ class FlatReader:
 
 
 def _runs(stored: StoredArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first row of each run of rows that lies in one piece, and its offset; the last row ends them."""
+    """Return the first row of each run that lies in one piece, the number of rows last, and the offsets."""
     n = stored.shape[0]
     if stored.chunks is None:
         return np.array([0, n]), np.array([stored.offset])
@@ -201,7 +202,7 @@ class ChunkReader:
 
     def _decoded(self, chunk: _Chunk, out: NDArray[np.uint8]) -> None:
         offset, size, mask = self._where(chunk)
-        raw = np.empty(size, np.uint8)
+        raw = _thread_memory(size)
         self.handle.read_into(raw, offset)
         try:
             self._decode(raw, mask, out)
@@ -210,6 +211,17 @@ class ChunkReader:
                 f"{self.handle.path}: rows {chunk.start} to {chunk.stop} of {self.stored.name}, at offset "
                 f"{offset}, cannot be decoded ({error})"
             ) from None
+
+
+_held = threading.local()
+
+
+def _thread_memory(n_bytes: int) -> NDArray[np.uint8]:
+    """Return memory of this thread that is used again: new memory would be cleared page by page each time."""
+    raw: NDArray[np.uint8] | None = getattr(_held, "raw", None)
+    if raw is None or raw.size < n_bytes:
+        raw = _held.raw = np.empty(n_bytes, np.uint8)
+    return raw[:n_bytes]
 
 
 def _call(task: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.device import PAGE, Device, opened, reserve, write_all, writing
-from hpcml.io.files import sync_directory
+from hpcml.io.files import put_in_place
 from hpcml.io.filters import CONTIGUOUS, Chunk, Storage, create_dataset, encode_chunks
 
 __all__ = ["Array", "Batch", "write_file"]
@@ -259,5 +259,4 @@ class _Writer:
         with agreed(self._comm), writing(self._destination):
             if self._structure is not None:
                 self._structure.close()
-                os.replace(aside, self._destination)
-                sync_directory(self._destination.parent)
+                put_in_place(aside, self._destination)

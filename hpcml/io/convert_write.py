@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.convert_rows import Encoding, RowRun, index_type
 from hpcml.io.device import PAGE, Device, opened, reserve, write_all, writing
-from hpcml.io.files import sync_directory
+from hpcml.io.files import put_in_place
 from hpcml.io.recipe import Recipe
 
 __all__ = ["write_table"]
@@ -238,5 +238,4 @@ def _finish(aside: Path, destination: Path, digest: str) -> None:
     """Note the digest in the place that is kept for it, and give the file its name."""
     with _hdf5(aside, "r+") as file:
         file.attrs.modify("hpcml_digest", np.bytes_(digest.encode()))
-    os.replace(aside, destination)
-    sync_directory(destination.parent)
+    put_in_place(aside, destination)

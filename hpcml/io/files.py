@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpcml.errors import DataError, OutputError
 
-__all__ = ["digest_of", "file_digest", "read_bytes", "replacing", "sync_directory", "write_bytes"]
+__all__ = ["digest_of", "file_digest", "put_in_place", "read_bytes", "replacing", "sync_directory", "write_bytes"]
 
 _REASONS = {
     errno.ENOSPC: "no space left on the device",
@@ -66,6 +66,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Give a whole, synced file its name; the index of an older one goes. Local."""
+    path.with_name(f"{path.name}.index").unlink(missing_ok=True)
+    os.replace(aside, path)
+    sync_directory(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

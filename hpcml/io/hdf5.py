@@ -51,9 +51,18 @@ def locate(path: Path, names: Columns, *, allow_external: bool = False) -> Locat
     with open_file(path) as file:
         found_in = _File(path, file, allow_external)
         layout = found_in.layout(names)
-        texts = file.get("feature_names")
-        features = [str(text) for text in texts.asstr()[()]] if isinstance(texts, h5py.Dataset) else None
+        features = _feature_names(file, layout.n_features)
         return Located(layout, os.dup(file.id.get_vfd_handle()), features)
+
+
+def _feature_names(file: h5py.File, n_features: int) -> list[str] | None:
+    """Return the names of the columns where the file itself has one for each."""
+    if not isinstance(file.get("feature_names", getlink=True), h5py.HardLink):
+        return None
+    texts = file["feature_names"]
+    if not isinstance(texts, h5py.Dataset) or texts.shape != (n_features,):
+        return None
+    return [str(text) for text in texts.asstr()[()]] if h5py.check_string_dtype(texts.dtype) else None
 
 
 class _File:

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import h5py
 
+from hpcml.collectives import Communicator, agreed
 from hpcml.errors import DataError
 from hpcml.io.handle import FileIdentity, Handle, Traffic, identity_of
+from hpcml.io.mpio import open_together
 from hpcml.io.opening import open_file
 
 __all__ = ["KnownFile", "OpenFiles"]
@@ -38,6 +40,7 @@ class OpenFiles:
         self.traffic = traffic
         self._handles: dict[int, Handle] = {}
         self._libraries: dict[int, h5py.File] = {}
+        self._is_shared = False
         self._most = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
     def adopt(self, number: int, descriptor: int) -> None:
@@ -66,12 +69,29 @@ class OpenFiles:
             It cannot be opened, or is not the file whose layout was read.
         """
         if number not in self._libraries:
-            path, identity = self.files[number]
-            file = self._libraries[number] = open_file(path)
-            self.traffic.opens += 1
-            if identity_of(os.fstat(file.id.get_vfd_handle())) != identity:
-                raise DataError(f"{file.filename}: was replaced or changed since its layout was read")
+            self._keep(number, open_file(self.files[number].path))
         return self._libraries[number]
+
+    def share(self, comm: Communicator) -> None:
+        """Open all files through MPI-IO, to be read through HDF5. Collective, one small message a file.
+
+        Raises
+        ------
+        DataError
+            As `library`; on every rank.
+        """
+        self._is_shared = True
+        for number, known in enumerate(self.files):
+            with agreed(comm):
+                self._keep(number, open_together(comm, known.path))
+
+    def _keep(self, number: int, file: h5py.File) -> None:
+        self._libraries[number] = file
+        self.traffic.opens += 1
+        path, identity = self.files[number]
+        status = os.stat(path) if self._is_shared else os.fstat(file.id.get_vfd_handle())
+        if identity_of(status) != identity:
+            raise DataError(f"{path}: was replaced or changed since its layout was read")
 
     def check(self) -> None:
         """Raise a DataError if a file that was read is no longer what it was."""
@@ -86,7 +106,7 @@ class OpenFiles:
         """Close all of them."""
         for handle in self._handles.values():
             handle.close()
-        for file in self._libraries.values():
+        for file in () if self._is_shared else self._libraries.values():
             file.close()
         self._handles.clear()
         self._libraries.clear()

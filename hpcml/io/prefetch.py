@@ -17,7 +17,7 @@ Unit = TypeVar("Unit")
 Made = TypeVar("Made")
 
 
-# A thread that takes turns costs more than it hides while the computation is shorter than this share of reading.
+# A thread costs more than it hides while the computation is shorter than this share of reading.
 _WORTH_A_THREAD = 0.1
 
 

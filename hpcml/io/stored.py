@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["StoredArray", "stored_array"]
+__all__ = ["StoredArray", "each_chunk", "stored_array"]
 
 _UNWRITTEN = (-1, 0, 0)
 
@@ -120,8 +121,17 @@ def _chunk_table(item: h5py.Dataset, chunk_shape: tuple[int, ...]) -> NDArray[np
         )
         table[place] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
-    item.id.chunk_iter(note)
+    each_chunk(item, note)
     return table
+
+
+def each_chunk(item: h5py.Dataset, note: Callable[[Any], object]) -> None:
+    """Call `note` with what HDF5 knows of each chunk that was written. Local."""
+    if hasattr(item.id, "chunk_iter"):
+        item.id.chunk_iter(note)
+        return
+    for i in range(item.id.get_num_chunks()):  # HDF5 1.10, which is slow at it
+        note(item.id.get_chunk_info(i))
 
 
 def _filters(item: h5py.Dataset) -> tuple[tuple[int, tuple[int, ...]], ...]:

@@ -23,6 +23,7 @@ from hpcml.io.decode import make_decoder
 from hpcml.io.handle import Traffic
 from hpcml.io.hdf5 import Columns, Located, locate
 from hpcml.io.index import FileIndex, read_index
+from hpcml.io.mpio import check_mpio
 from hpcml.io.opened import OpenFiles
 from hpcml.io.rows import Buffers, Rows
 from hpcml.io.stored import StoredArray
@@ -51,12 +52,16 @@ class Access:
         Follow links and virtual data sets out of a file's directory.
     verify : bool
         Compare rows, as they are read, with the index of their file where there is one.
+    driver : {"independent", "mpio"}
+        "mpio" opens files through MPI-IO, by all ranks together, and leaves all reading to HDF5, which may
+        then be asked by the main thread alone.
     """
 
     chunk_cache: int = 64 << 20
     threads: int = 1
     allow_external: bool = False
     verify: bool = True
+    driver: str = "independent"
 
 
 class HDF5Table:
@@ -119,6 +124,10 @@ class HDF5Table:
         self.traffic.opens += 1
         self._files.adopt(number, descriptor)
 
+    def share(self, comm: Communicator) -> None:
+        """Open all files through MPI-IO. Collective, one small message a file."""
+        self._files.share(comm)
+
     def read(self, start: int, stop: int, buffers: Buffers | None = None) -> Rows:
         """Return rows ``start:stop``, in `buffers` where given: their next use overwrites them.
 
@@ -168,9 +177,10 @@ class HDF5Table:
 
     def make_reader(self, number: int, stored: StoredArray) -> ArrayReader:
         """Return what reads an array of a file as it is stored."""
-        if stored.is_flat:
+        by_offset = self.access.driver != "mpio"
+        if stored.is_flat and by_offset:
             return FlatReader(stored, self._files.handle(number))
-        decode = make_decoder(stored) if stored.chunks is not None else None
+        decode = make_decoder(stored) if stored.chunks is not None and by_offset else None
         if decode is None:
             item = self._files.library(number)[stored.name]
             from hpcml.io.describe_storage import check_filters  # needed by few files
@@ -280,7 +290,7 @@ def open_table(
     """Open the rows of one HDF5 file or of several, one after another, on all ranks.
 
     Collective, three small messages. Each file's layout is read through HDF5 by one rank and shared; ranks
-    then open only the files that hold their own rows.
+    then open only the files that hold their own rows; through MPI-IO all of them, with a message each.
 
     Parameters
     ----------
@@ -295,10 +305,14 @@ def open_table(
     ------
     DataError
         A file or a data set is missing or unusable, or files do not fit together; on every rank.
+    SpecError
+        The driver is mpio and h5py was not built for it.
     """
     mine: list[Located] = []
     with ExitStack() as refused:
         with agreed(comm):
+            if access.driver == "mpio":
+                check_mpio()
             for path in _dealt(comm, paths):
                 mine.append(_located(path, names, access))
                 refused.callback(os.close, mine[-1].descriptor)
@@ -306,10 +320,14 @@ def open_table(
         ordered = [TableLayout.from_json(trees[i % comm.size][i // comm.size]) for i in range(len(paths))]
         with agreed(comm):
             layout = joined(ordered)
-        refused.pop_all()
+        opened = refused.pop_all()
     features = mine[0].feature_names if comm.rank == 0 else None
     table = HDF5Table(layout, names, dtype, access, features)
-    _adopt(table, comm, ordered, mine)
+    if access.driver == "mpio":
+        opened.close()
+        table.share(comm)
+    else:
+        _adopt(table, comm, ordered, mine)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 
@@ -27,26 +28,51 @@ def check_spec(spec: Spec) -> None:
     SpecError
         It names the two keys and says why they do not fit.
     """
+    _check_model(spec)
+    _check_tables(spec)
+    _check_rows(spec)
+
+
+def _check_model(spec: Spec) -> None:
     missing = set(_NEEDS.get(spec.solver.name, ())) - set(_HAS[spec.model.penalty])
     if missing:
         raise SpecError(
             f"solver.name: {spec.solver.name} needs a {missing.pop()} of the penalty, which "
             f"model.penalty: {spec.model.penalty} does not have"
         )
-    if spec.data.source and spec.data.target is None:
-        raise SpecError("data.target: a table (data.source) needs the name of its target column")
-    if spec.data.missing != "error" and not spec.data.source:
-        raise SpecError(
-            f"data.missing: {spec.data.missing} is for tables (data.source); "
-            "the rows of an HDF5 file must be complete"
-        )
     target = spec.data.target
     if target is not None and target.threshold is not None and spec.task == "regression":
         raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")
-    if spec.data.format not in ("auto", "hdf5") and not spec.data.source:
+
+
+def _check_tables(spec: Spec) -> None:
+    """Refuse what does not fit tables, or fits nothing else."""
+    data = spec.data
+    if data.source and data.target is None:
+        raise SpecError("data.target: a table (data.source) needs the name of its target column")
+    if data.missing != "error" and not data.source:
         raise SpecError(
-            f"data.format: {spec.data.format} is of tables; name them in data.source, and in data.path "
+            f"data.missing: {data.missing} is for tables (data.source); "
+            "the rows of an HDF5 file must be complete"
+        )
+    if data.format not in ("auto", "hdf5", "generated") and not data.source:
+        raise SpecError(
+            f"data.format: {data.format} is of tables; name them in data.source, and in data.path "
             "the HDF5 file to make from them"
+        )
+
+
+def _check_rows(spec: Spec) -> None:
+    data, split = spec.data, spec.data.split
+    is_made = bool(data.source) or data.format == "generated"
+    if is_made and (len(data.path) > 1 or glob.has_magic(str(data.path[0]))):
+        raise SpecError("data.path: names one file where it is made from data.source or data.generate")
+    if data.io.driver == "mpio" and data.cache == "scratch":
+        raise SpecError("data.io.driver: mpio reads files in place; write another data.cache than scratch")
+    if spec.evaluation.predictions == "test" and (split.method == "none" or split.test == 0.0):
+        raise SpecError(
+            "evaluation.predictions: test needs test rows, and data.split leaves none; write all, or a "
+            "data.split.test above 0"
         )
 
 

@@ -125,7 +125,7 @@ class Claim:
     def _inputs(self) -> list[dict[str, Any] | None]:
         """Return what tells cheaply that the data files are the same. Local."""
         test = self.spec.data.split.test
-        return [fingerprint(path) for path in (self.spec.data.path, test) if isinstance(path, Path)]
+        return [fingerprint(path) for path in (*self.spec.data.path, test) if isinstance(path, Path)]
 
     def _resumes(self) -> bool:
         allowed = self.spec.checkpoint.resume != "never"
@@ -153,17 +153,13 @@ class Claim:
         """
         state = self._comm.bcast(self.directory.state if self._comm.rank == 0 else None)
         if (plan.resumes or plan.compares) and state.get("data") != data:
-            raise shared(
-                SpecError(f"the rows have changed since {self.directory.path} was begun; {_CURE}")
-            )
+            raise shared(SpecError(f"the rows have changed since {self.directory.path} was begun; {_CURE}"))
         if plan.compares:
             return self._comm.bcast(self.directory.finished if self._comm.rank == 0 else None)  # type: ignore[no-any-return]
         if plan.resumes and state.get("arithmetic") != arithmetic and not other_arithmetic:
             began = state.get("arithmetic")
             sentence = f"the run was begun with {began}, this is {arithmetic}: the bits would differ"
-            raise shared(
-                SpecError(f"{sentence}; go on with --other-arithmetic, or start anew elsewhere")
-            )
+            raise shared(SpecError(f"{sentence}; go on with --other-arithmetic, or start anew elsewhere"))
         with agreed(self._comm):
             if self._comm.rank == 0:
                 self.directory.set_state(data=data, arithmetic=arithmetic, inputs=self._inputs())

@@ -16,7 +16,15 @@ from hpcml.spec import Spec
 
 __all__ = ["RunDirectory", "json_bytes", "plain", "run_path"]
 
-_MANIFESTED = ("spec.yaml", "resolved.yaml", "provenance.json", "metrics.jsonl", "model.h5", "result.json")
+_MANIFESTED = (
+    "spec.yaml",
+    "resolved.yaml",
+    "provenance.json",
+    "metrics.jsonl",
+    "model.h5",
+    "predictions.h5",
+    "result.json",
+)
 
 
 def run_path(spec: Spec) -> Path:
@@ -58,6 +66,11 @@ class RunDirectory:
     def model(self) -> Path:
         """The model file."""
         return self.path / "model.h5"
+
+    @property
+    def predictions(self) -> Path:
+        """The file of predictions."""
+        return self.path / "predictions.h5"
 
     @property
     def error(self) -> Path:
@@ -170,11 +183,14 @@ class RunDirectory:
         OutputError
             A file cannot be removed.
         """
+        from hpcml.io.predictions import remove_parts  # it brings h5py, which other verbs do without
+
         try:
             for name in (*_MANIFESTED, "manifest.json", "error.json", "state.json"):
                 (self.path / name).unlink(missing_ok=True)
             for checkpoint in self.path.glob("checkpoints/*.ckpt"):
                 checkpoint.unlink()
+            remove_parts(self.predictions)
         except OSError as error:
             raise output_error(self.path, error) from error
 

@@ -1,85 +1,108 @@
-"""From the spec's data section to data sets."""
+"""From the spec's data section to open data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import glob
+from dataclasses import replace
 from pathlib import Path
 
-from hpcml.collectives import Communicator
+from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
-from hpcml.errors import SpecError
-from hpcml.io.convert import convert
+from hpcml.errors import DataError
+from hpcml.io.cores import cores_of_this_process
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.recipe import Recipe, resolve_source
+from hpcml.io.hdf5 import Columns
+from hpcml.io.rows import RowReader
+from hpcml.io.table import Access, HDF5Table, open_table
 from hpcml.spec import Data, Spec
 
-__all__ = ["convert_inputs", "make_recipe", "open_part"]
+__all__ = [
+    "data_files",
+    "make_layout",
+    "open_part",
+    "open_rows",
+    "try_untrusted",
+]
 
 
-def make_recipe(data: Data) -> Recipe:
-    """Return how the tables of a spec become X and y. Local."""
-    target = data.target
-    return Recipe(
-        numeric=data.columns.numeric,
-        categorical=data.columns.categorical,
-        include=data.columns.include,
-        exclude=data.columns.exclude,
-        target=target.column if target else None,
-        threshold=target.threshold if target else None,
-        mapping=_numbers(target.map) if target and target.map else None,
-        missing=data.missing,
-        layout=data.layout,
-        dtype=data.dtype,
-        format="auto" if data.format == "hdf5" else data.format,
-        x=data.x,
-        y=data.y,
+def data_files(spec: Spec, comm: Communicator, part: str) -> list[Path]:
+    """Return the files of one part, "train" or "test"; patterns are looked up by one rank.
+
+    Collective, two small messages.
+
+    Raises
+    ------
+    DataError
+        A pattern fits no file.
+    """
+    test = spec.data.split.test
+    named = [test] if part == "test" and isinstance(test, Path) else list(spec.data.path)
+    files: list[str] = []
+    with agreed(comm):
+        if comm.rank == 0:
+            files = [str(path) for one in named for path in _matching(one)]
+    return [Path(path) for path in comm.bcast(files)]
+
+
+def _matching(path: Path) -> list[Path]:
+    if not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    found = sorted(glob.glob(str(path)))
+    if not found:
+        raise DataError(f"{path}: no file fits this pattern")
+    return [Path(one) for one in found]
+
+
+def try_untrusted(spec: Spec) -> None:
+    """With `data.io.untrusted`, let a child process open each data file first. Local; before MPI starts.
+
+    Raises
+    ------
+    DataError
+        A file is not HDF5, or reading its structure killed the child.
+    """
+    if spec.data.io.untrusted:
+        from hpcml.io.preflight import preflight
+
+        test = spec.data.split.test
+        for named in (*spec.data.path, *([test] if isinstance(test, Path) else [])):
+            for path in _matching(named) if not spec.data.source else ():
+                preflight(path)
+
+
+def open_rows(spec: Spec, comm: Communicator, part: str) -> HDF5Table:
+    """Open the files of one part, "train" or "test". Collective, five small messages."""
+    data = spec.data
+    access = Access(
+        data.io.chunk_cache,
+        cores_of_this_process(comm),
+        data.allow_external,
+        driver="mpio" if data.io.driver == "mpio" else "independent",
     )
+    names = Columns(data.x, data.y, data.weight)
+    return open_table(comm, data_files(spec, comm, part), names, data.dtype, access)
 
 
-def _numbers(mapping: Mapping[str, float | str]) -> dict[str, float]:
-    for raw, value in mapping.items():
-        if isinstance(value, str):
-            raise SpecError(
-                f"data.target.map: {raw!r} becomes the text {value!r}; write a number, as in {raw}: 1"
-            )
-    return {raw: float(value) for raw, value in mapping.items()}
-
-
-def convert_inputs(spec: Spec, comm: Communicator, say: Callable[[str], None]) -> None:
-    """Make `data.path` from `data.source` unless it is there by the same recipe. Collective."""
-    if spec.data.source:
-        sources = resolve_source(list(spec.data.source))
-        convert(comm, sources, Path(spec.data.path), make_recipe(spec.data), say)
-
-
-def open_part(spec: Spec, comm: Communicator, part: str) -> HDF5Dataset:
-    """Open the rows of one part, "train" or "test". Collective, three small messages."""
-    data, path = spec.data, Path(spec.data.path)
-    if data.split.method == "hash":
-        share = float(data.split.test) if not isinstance(data.split.test, Path) else 0.0
-    else:
-        share, path = 0.0, data.split.test if part == "test" and isinstance(data.split.test, Path) else path
-        part = "all"
-    rows = data.rows
-    selection = RowSelection(spec.seed, rows.start or 0, rows.stop, rows.fraction, share, part)
+def open_part(spec: Spec, comm: Communicator, part: str, rows: RowReader, cache: str) -> HDF5Dataset:
+    """Return the data set of one part's rows, kept in `cache`. Collective, two small messages."""
+    split, wanted = spec.data.split, spec.data.rows
+    share = float(split.test) if split.method == "hash" and not isinstance(split.test, Path) else 0.0
+    side = part if split.method == "hash" else "all"
+    selection = RowSelection(spec.seed, wanted.start or 0, wanted.stop, wanted.fraction, share, side)
     selects = selection != RowSelection(spec.seed, test=share, part="all")
-    return HDF5Dataset(
-        path,
-        comm=comm,
-        x=data.x,
-        y=data.y,
-        weight=data.weight,
-        selection=selection if selects else None,
-        layout=_layout(data),
-    )
+    # What is mapped from scratch needs no thread to read it.
+    layout = replace(make_layout(spec.data), cache="memory" if cache == "memory" else "none")
+    layout = replace(layout, prefetch=0) if cache == "scratch" else layout
+    return HDF5Dataset(rows, comm=comm, selection=selection if selects else None, layout=layout)
 
 
-def _layout(data: Data) -> Layout:
+def make_layout(data: Data) -> Layout:
+    """Return how rows are cut, kept and read ahead. Local."""
     cut = data.partition
     return Layout(
-        data.cache,
+        "auto",
         data.memory_limit,
-        data.dtype,
         None if cut.shard_bytes == "auto" else cut.shard_bytes,
         None if cut.block_rows == "auto" else cut.block_rows,
+        0 if data.io.driver == "mpio" else data.io.prefetch,  # only the main thread speaks MPI
     )

@@ -78,4 +78,6 @@ def _names_scratch(spec: Spec) -> bool:
     """Tell whether user or site say where scratch is: a bare /tmp may be memory, or small."""
     from hpcml.io.scratch import VARIABLES
 
+    if spec.data.io.driver == "mpio":
+        return False  # it reads files in place
     return spec.scratch.path != "auto" or any(os.environ.get(name) for name in VARIABLES if name != "TMPDIR")

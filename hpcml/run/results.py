@@ -10,8 +10,8 @@ from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.metrics import Scores
 from hpcml.algorithms.solver import Result
 from hpcml.algorithms.survey import Survey
-from hpcml.io.hdf5 import HDF5Rows
 from hpcml.io.model import write_model
+from hpcml.io.table import HDF5Table
 from hpcml.run.directory import RunDirectory
 from hpcml.spec import Spec, resolved
 
@@ -55,7 +55,7 @@ def make_result(spec: Spec, solved: Solved, scores: Scores) -> dict[str, Any]:
 
 
 def write_linear_model(
-    directory: RunDirectory, spec: Spec, solved: Solved, found: Survey, rows: HDF5Rows
+    directory: RunDirectory, spec: Spec, solved: Solved, found: Survey, rows: HDF5Table
 ) -> None:
     """Write model.h5. Local: one process calls it."""
     model = solved.model
@@ -65,7 +65,7 @@ def write_linear_model(
         "digest": model.digest,
         "hpcml": __version__,
         "name": spec.name,
-        "feature_names": rows.texts("feature_names"),
+        "feature_names": rows.feature_names,
         "labels": rows.labels,
         "alpha": 1 / (spec.model.C * found.total_weight) if alpha is None and spec.model.C else alpha,
         "total_weight": found.total_weight,
@@ -80,7 +80,12 @@ def write_linear_model(
 
 
 def save_results(
-    directory: RunDirectory, spec: Spec, solved: Solved, result: dict[str, Any], found: Survey, rows: HDF5Rows
+    directory: RunDirectory,
+    spec: Spec,
+    solved: Solved,
+    result: dict[str, Any],
+    found: Survey,
+    rows: HDF5Table,
 ) -> None:
     """Write model, result and, last, the manifest. Local: one process calls it."""
     if spec.output.model:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from hpcml.algorithms.arithmetic import arithmetic_family
 from hpcml.algorithms.choice import choose_solver
-from hpcml.algorithms.linear_model import ModelSettings, make_loss, make_model, make_objective
+from hpcml.algorithms.linear_model import ModelSettings, make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
 from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver
 from hpcml.algorithms.state import from_tree
-from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
 from hpcml.collectives.abort import on_failure
 from hpcml.collectives.watchdog import watch
-from hpcml.errors import CollectiveError, DataError, SpecError, shared
+from hpcml.errors import CollectiveError, SpecError, shared
 from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.run.claim import Claim, Plan
 from hpcml.run.directory import plain
-from hpcml.run.inputs import convert_inputs, open_part
 from hpcml.run.journal import Journal
 from hpcml.run.log import keep_quiet, open_log, warn
+from hpcml.run.parts import Parts, open_parts
 from hpcml.run.phases import Phases
 from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
@@ -55,14 +51,6 @@ class Options:
 
     show: Callable[[str], None] = lambda line: None
     other_arithmetic: bool = False
-
-
-class _Parts(NamedTuple):
-    """The rows to learn from and those to measure on, looked through."""
-
-    train: HDF5Dataset
-    test: HDF5Dataset | None
-    found: Survey
 
 
 class Run:
@@ -124,11 +112,17 @@ class Run:
             return plan.result
         self._attend()
         with self.phases("convert"):
-            convert_inputs(self.spec, self.comm, self._show)
+            self._make_inputs()
         with ExitStack() as stack:
-            parts = self._open(stack)
+            parts = open_parts(self.spec, self.comm, stack, self.phases, plan.attempt, self._show)
             finished = self.claim.confirm(plan, parts.found.digest, family, self.options.other_arithmetic)
             return finished or self._fit_and_save(parts, family, plan)
+
+    def _make_inputs(self) -> None:
+        if self.spec.data.source or self.spec.data.generate is not None:
+            from hpcml.run.making import make_inputs  # most runs begin with a file that is there
+
+            make_inputs(self.spec, self.comm, self._show)
 
     def _attend(self) -> None:
         """Open the log and record failures. Local."""
@@ -184,67 +178,31 @@ class Run:
             raise shared(SpecError(sentence))
         return families[0]
 
-    def _open(self, stack: ExitStack) -> _Parts:
-        """Open and look through both parts, so that bad rows end the job before it has worked."""
-        split = self.spec.data.split
-        with self.phases("open"):
-            train = stack.enter_context(open_part(self.spec, self.comm, "train"))
-            test = None
-            if split.method != "none" and split.test != 0.0:
-                test = stack.enter_context(open_part(self.spec, self.comm, "test"))
-        where = "kept in memory" if train.in_memory else "read at each pass"
-        self._show(
-            f"{train.n_samples:,} training rows x {train.n_features:,} features, {where} ({train.reason})"
-        )
-        with self.phases("read"):
-            found = survey(train, classes=self.spec.task == "classification", names=self._names(train))
-            make_loss(self.spec.model.type, found.classes)
-            if test is not None:
-                found = self._with_test(train, test, found)
-        return _Parts(train, test, found)
-
-    def _with_test(self, train: HDF5Dataset, test: HDF5Dataset, found: Survey) -> Survey:
-        """Look through the test part: what it could refuse after the fit would cost the fit. Collective.
-
-        The digest that comes back is of both parts.
-        """
-        names, wanted = self._names(test), self.spec.task == "classification"
-        if test.n_features != train.n_features:
-            columns = f"{names.X} has {test.n_features} columns"
-            raise shared(DataError(f"{columns} and the training rows have {train.n_features}"))
-        other = survey(test, classes=wanted, names=names)
-        strange = np.setdiff1d(other.classes, found.classes)
-        if strange.size:
-            sentence = f"{names.y}: the test part has the label {strange[0]:g}, which no training row has"
-            raise shared(DataError(sentence))
-        if wanted and "roc_auc" in self.spec.evaluation.metrics and len(other.classes) == 1:
-            alone = f"{names.y}: the test part has the label {other.classes[0]:g} alone"
-            cure = "ROC AUC needs both, so leave roc_auc out or take other test rows"
-            raise shared(DataError(f"{alone}; {cure}"))
-        return found._replace(digest=hashlib.sha256((found.digest + other.digest).encode()).hexdigest())
-
-    def _names(self, part: HDF5Dataset) -> Names:
-        data, path = self.spec.data, part.rows.path
-        return Names(f"{path}:{data.x}", f"{path}:{data.y}", f"{path}:{data.weight}")
-
-    def _fit_and_save(self, parts: _Parts, family: str, plan: Plan) -> dict[str, Any]:
+    def _fit_and_save(self, parts: Parts, family: str, plan: Plan) -> dict[str, Any]:
         saver = Saver(self.spec, self.comm, self.directory, self._journal, self.phases)
         with self.phases("solve"):
             solved = self._solve(parts, plan, saver)
         with self.phases("evaluate"):
             scores = self._evaluate(parts, solved)
+        if self.spec.evaluation.predictions != "none":
+            from hpcml.run.predictions import save_run_predictions
+
+            with self.phases("predict"):
+                save_run_predictions(self.spec, parts, solved.model, self.directory.predictions)
         result: dict[str, Any] = plain(
             make_result(self.spec, solved, scores) | self._circumstances(parts, family, plan, saver)
         )
         with self.phases("save"), agreed(self.comm):
             if self.comm.rank == 0:
                 self._journal.flush()
-                save_results(self.directory, self.spec, solved, result, parts.found, parts.train.rows)
+                save_results(self.directory, self.spec, solved, result, parts.found, parts.rows)
         return result
 
-    def _solve(self, parts: _Parts, plan: Plan, saver: Saver) -> Solved:
+    def _solve(self, parts: Parts, plan: Plan, saver: Saver) -> Solved:
         spec, train = self.spec, parts.train
-        objective, asked = make_objective(train, self._settings(train), parts.found, saver.ballot)
+        objective, asked = make_objective(
+            train, self._settings(train), parts.found, saver.ballot, parts.scaling
+        )
         solver, why = choose_solver(spec.solver.name, train.n_features, spec.solver.memory)
         self._show(f"solving with {solver.name} ({why})")
         loop = self._resumed(solver, plan)
@@ -281,17 +239,16 @@ class Run:
         self._show(f"attempt {plan.attempt} goes on from iteration {loop.n_iter}")
         return loop._replace(solver=from_tree(solver.state_type, loop.solver))
 
-    def _evaluate(self, parts: _Parts, solved: Solved) -> Scores:
+    def _evaluate(self, parts: Parts, solved: Solved) -> Scores:
         scores = evaluate(parts.test or parts.train, solved.model, self.spec.evaluation.metrics)
         if parts.test is None:
             scores.notes["rows"] = "there is no test part: the metrics are those of the training rows"
         return scores
 
-    def _circumstances(self, parts: _Parts, family: str, plan: Plan, saver: Saver) -> dict[str, Any]:
+    def _circumstances(self, parts: Parts, family: str, plan: Plan, saver: Saver) -> dict[str, Any]:
         """Return the part of result.json that depends on where and how the run went. Collective."""
         hosts = self.comm.allgather(host_name())
         seconds = {name: round(value, 4) for name, value in self.phases.seconds.items()}
-        reading = self.comm.allreduce(np.array([parts.train.seconds_reading]), op="max")[0][0]
         return {
             "n_rows": parts.found.n_rows,
             "n_features": parts.train.n_features,
@@ -299,12 +256,12 @@ class Run:
             "n_nodes": len(set(hosts)),
             "n_shards": parts.train.partition.n_shards,
             "data_digest": parts.found.digest,
-            "cache": "memory" if parts.train.in_memory else "none",
-            "cache_reason": parts.train.reason,
+            "cache": parts.place.cache,
+            "cache_reason": parts.place.reason,
             "arithmetic": family,
             "attempt": plan.attempt,
             "seconds": {**seconds, "total": round(self.phases.total, 4)},
-            "seconds_reading": round(float(reading), 4),
+            "reading": parts.reading(self.comm),
             "seconds_checkpoints": round(saver.seconds, 4),
             "messages": {
                 "allreduce": self.comm.calls["allreduce"],

@@ -22,8 +22,9 @@ from hpcml.spec.kinds import (
     scalar,
     text,
 )
-from hpcml.spec.tree import FrozenMap, Scalar, Tree
-from hpcml.spec.units import auto_or, free, limit, one_file, share_or_path, size, sources
+from hpcml.spec.schema_generate import Generate
+from hpcml.spec.tree import Scalar, Tree
+from hpcml.spec.units import auto_or, files, limit, share_or_path, size, sources
 
 __all__ = [
     "STEPS",
@@ -161,21 +162,21 @@ class Partition:
 class DataIO:
     """How the data file is read."""
 
-    driver: str = key(choice("auto", "independent", later=("mpio",)), "auto", doc="how ranks open the file")
+    driver: str = key(choice("auto", "independent", "mpio"), "auto", doc="how ranks open the file")
     collective: bool = key(boolean(), False, later=True, doc="collective MPI-IO reads")
-    prefetch: int = key(integer("[0, inf)"), 2, later=True, doc="read units ahead")
-    chunk_cache: int = key(size(), 64 << 20, later=True, doc="HDF5 chunk cache")
-    untrusted: bool = key(boolean(), False, later=True, doc="open the file first in a child process")
+    prefetch: int = key(integer("[0, 64]"), 2, doc="read units ahead")
+    chunk_cache: int = key(size(), 64 << 20, doc="chunks kept of those that a read unit cuts")
+    untrusted: bool = key(boolean(), False, doc="open the file first in a child process")
 
 
 @schema
 class Data:
     """The training data: where it is, what is used of it, how it is split and cut."""
 
-    path: Path = key(one_file(), doc="training data")
+    path: tuple[Path, ...] = key(files(), doc="training data, the rows of several files one after another")
     source: tuple[str, ...] = key(sources(), (), doc="raw tables, converted to data.path when that is absent")
     format: str = key(
-        choice("auto", "hdf5", "csv", "parquet", "npy", later=("libsvm", "jsonl", "text", "generated")),
+        choice("auto", "hdf5", "csv", "parquet", "npy", "libsvm", "jsonl", "generated", later=("text",)),
         "auto",
         doc="format of the file",
     )
@@ -192,7 +193,7 @@ class Data:
     dtype: str = key(choice("float64", "float32"), "float64", doc="type of the blocks in memory")
     rows: Rows = section(Rows, doc="which rows are used")
     missing: str = key(
-        choice("error", "mean", "drop", "indicator", later=("median", "most_frequent")),
+        choice("error", "mean", "median", "most_frequent", "drop", "indicator"),
         "error",
         doc="what to do with missing values",
     )
@@ -200,13 +201,27 @@ class Data:
     partition: Partition = section(Partition, doc="sizes of blocks and shards")
     io: DataIO = section(DataIO, doc="how the file is read")
     cache: str = key(
-        choice("auto", "memory", "none", later=("scratch",)), "auto", doc="where blocks live between passes"
+        choice("auto", "memory", "scratch", "none"), "auto", doc="where blocks live between passes"
     )
     memory_limit: float | int = key(limit(), 0.6, doc="of the least rank's share (fraction), or bytes")
-    allow_external: bool = key(boolean(), False, later=True, doc="follow links out of the file")
-    generate: Mapping[str, Any] = key(
-        map_of(free("any value")), FrozenMap(), later=True, doc="what format: generated makes"
-    )
+    allow_external: bool = key(boolean(), False, doc="follow links out of the file")
+    generate: Generate | None = section(Generate, optional=True, doc="what format: generated makes")
+
+    @classmethod
+    def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
+        """Fit what is generated to the format, and let no tables stand beside it."""
+        kind, generate = values["format"], values["generate"]
+        if kind == "generated" and generate is None:
+            raise Misfit(
+                "format",
+                "generated needs data.generate, as in generate: {kind: blobs, rows: 1000, features: 5}",
+            )
+        if generate is not None and kind not in ("auto", "generated"):
+            raise Misfit("generate", f"does not fit format: {kind}; write format: generated")
+        if generate is not None and values["source"]:
+            raise Misfit("generate", "data.source names tables for the same file; leave one of the two out")
+        if generate is not None and len(values["path"]) > 1:
+            raise Misfit("path", "data.generate makes one file; write one path")
 
 
 @schema

@@ -198,7 +198,7 @@ class Evaluation:
         optional(_METRIC, absent=""), "", shown="the first of metrics", doc="the metric that stands for all"
     )
     cv: CrossValidation = section(CrossValidation, doc="cross-validation")
-    predictions: str = key(choice("none", "test", "all"), "none", later=True, doc="rows that are written")
+    predictions: str = key(choice("none", "test", "all"), "none", doc="rows whose predictions are written")
     every: int = key(integer("[0, inf)"), 0, later=True, doc="iterations between validations during the fit")
 
 

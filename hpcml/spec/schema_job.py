@@ -87,12 +87,12 @@ class Resources:
 
 @schema
 class Scratch:
-    """Node-local storage."""
+    """Node-local storage, for data.cache: scratch."""
 
-    path: Path | str = key(auto_or(path(absolute=False)), "auto", later=True, doc="node-local directory")
-    stage: str = key(choice("shard", "copy"), "shard", later=True, doc="what is brought to scratch")
-    keep: str = key(choice("never", "on_failure", "always"), "never", later=True, doc="when it stays")
-    limit: int | None = key(optional(size()), None, later=True, doc="refuse to use more")
+    path: Path | str = key(auto_or(path(absolute=False)), "auto", doc="node-local directory")
+    stage: str = key(choice("shard", "copy"), "shard", doc="own rows, or whole files")
+    keep: str = key(choice("never", "on_failure", "always"), "never", doc="when it stays")
+    limit: int | None = key(optional(size()), None, doc="most bytes on a node; beyond, nothing is staged")
 
 
 @schema

@@ -30,9 +30,9 @@ __all__ = [
     "cadence",
     "duration",
     "file_or_word",
+    "files",
     "free",
     "limit",
-    "one_file",
     "share_or_path",
     "size",
     "sources",
@@ -208,17 +208,18 @@ def file_or_word(*words: str) -> Kind:
     return Kind(f"{', '.join(words)} or path", read)
 
 
-def one_file() -> Kind:
-    """Return the kind of a single file name; globs and lists of files are for a later version."""
+def files() -> Kind:
+    """Return the kind of `data.path`: files or patterns, one or a list, as a tuple of paths."""
     file = path()
+    several = list_of(Kind("path or glob", file.read), least=1)
 
-    def read(node: Tree) -> Path:
-        if isinstance(node, Listing) or (isinstance(node, Scalar) and _GLOB.search(node.text)):
-            raise Mismatch("a list or pattern is not available in this version (available: one path)")
-        result: Path = file.read(node)
-        return result
+    def read(node: Tree) -> tuple[Path, ...]:
+        return tuple(several.read(node)) if isinstance(node, Listing) else (file.read(node),)
 
-    return Kind("path (later: glob, list)", read)
+    def plain(paths: tuple[Path, ...]) -> Any:
+        return str(paths[0]) if len(paths) == 1 else [str(one) for one in paths]
+
+    return Kind("path, glob or list of them", read, plain)
 
 
 def sources() -> Kind:

@@ -10,7 +10,10 @@ import harness
 import pytest
 import small
 
-VERBS = ["run", "resume", "validate", "show", "convert", "inspect", "predict", "evaluate"]
+VERBS = [
+    "run", "resume", "validate", "show", "convert", "generate", "rechunk", "inspect", "stats", "predict",
+    "evaluate",
+]  # fmt: skip
 BLOCKED = """
 import runpy, sys
 for name in sys.argv.pop(1).split(","):

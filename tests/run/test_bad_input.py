@@ -87,6 +87,27 @@ def _some(labels: np.ndarray, rows: np.ndarray, value: float) -> np.ndarray:
     return labels
 
 
+def _unwritten(file: h5py.File) -> None:
+    del file["X"]
+    file.create_dataset("X", (600, 6), "f8", chunks=(100, 6), compression="gzip")[:200] = 1.0
+
+
+def _huge(file: h5py.File) -> None:
+    del file["X"]
+    file.create_dataset("X", (10**12, 100), "f8", chunks=(1000, 100))
+
+
+def _external(file: h5py.File) -> None:
+    _replace("X", h5py.ExternalLink("other.h5", "X"))(file)
+
+
+def _without_source(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((600, 6), "f8")
+    layout[:] = h5py.VirtualSource("gone.h5", "X", (600, 6))[:]
+    del file["X"]
+    file.create_virtual_dataset("X", layout)
+
+
 LABELS = np.arange(small.N_ROWS) % 2
 CSR = {"data__x": "S"}
 STREAMED = {"data__cache": "none"}
@@ -155,6 +176,15 @@ CASES: dict[str, Case] = {
         "the test part has the label 0 alone; ROC AUC needs both",
         _replace("y", _some(LABELS * 1, TESTING, 0)),
     ),
+    "chunks that were never written": Case(
+        "'X' is incomplete: 4 of its 6 chunks were never written, the first at row 200", _unwritten
+    ),
+    "a header of 728 TiB": Case("'X' declares 1000000000000 x 100 float64 (728 TiB)", _huge),
+    "external link": Case(
+        "'X' is an external link to 'X' in the file 'other.h5'; set data.allow_external: true", _external
+    ),
+    "virtual without its source": Case("the virtual data set 'X' lacks its source", _without_source),
+    "a pattern without files": Case("nothing*.h5: no file fits", keys={"data__path": "nothing*.h5"}),
     "no test rows": Case(
         "no rows are left for this part of the split", keys={"data__split": {"test": 1e-9}, "seed": 4}
     ),

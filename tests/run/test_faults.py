@@ -27,9 +27,9 @@ def _job(spec: Path, run: Path, fault: dict[str, object], by: str, n: int = 3) -
     ("phase", "where", "rank", "call", "by"),
     [
         ("start", "hpcml.run.claim:Claim._begin", 0, 1, "minus n"),
-        ("open", "hpcml.run.run:open_part", 1, 2, "minus n"),
-        ("open", "hpcml.io.dataset:HDF5Rows", 2, 1, "mpiexec"),
-        ("read", "hpcml.algorithms.survey:_check_block", 1, 1, "minus n"),
+        ("open", "hpcml.run.parts:open_part", 1, 2, "minus n"),
+        ("open", "hpcml.run.inputs:open_table", 2, 1, "mpiexec"),
+        ("read", "hpcml.algorithms.survey:check_block", 1, 1, "minus n"),
         ("solve", "hpcml.algorithms.objective:Objective.evaluate", 2, 3, "minus n"),
         ("solve", "hpcml.algorithms.lbfgs:search", 1, 2, "mpiexec"),
         ("solve", "hpcml.run.saver:write_checkpoint", 0, 2, "minus n"),

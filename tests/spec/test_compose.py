@@ -35,7 +35,7 @@ def test_extends_merges_maps_and_replaces_lists(tmp_path):
     assert (spec.name, spec.tags, spec.seed) == ("child", ("c",), 3)
     assert (spec.solver.tol, spec.solver.max_iter, spec.solver.memory) == (1e-3, 6, 3)
     assert spec.resources.ntasks == 2
-    assert spec.data.path == tmp_path / "lib/x.h5"
+    assert spec.data.path == (tmp_path / "lib/x.h5",)
     assert spec.extends == (tmp_path / "lib/base.yaml", tmp_path / "lib/more.yaml")
     assert origins(spec)["solver.tol"] == f"{tmp_path}/lib/base.yaml:6"
     assert origins(spec)["solver.memory"] == f"{path}:4"
@@ -89,7 +89,7 @@ def test_substitution_of_variables_environment_and_name(monkeypatch):
         "  setup: ['export A=$${HOME}', 'echo $HOME $$']\n"
         "output: {dir: '${env:HPCML_TEST_USER}/${name}'}\n"
     )
-    assert spec.data.path == Path("/big/f.h5")
+    assert spec.data.path == (Path("/big/f.h5"),)
     assert spec.data.columns.include == ("a", "b")
     assert (spec.solver.tol, spec.solver.max_iter, spec.solver.memory) == (1e-3, 25, 7)
     assert spec.resources.requeue is False
@@ -160,7 +160,8 @@ def test_overrides_set_add_and_remove():
 
 
 def test_a_file_may_leave_required_keys_to_the_command_line():
-    assert parse("model: {type: linear_regression}", "name=a", "data.path=x").data.path == Path("/specs/x")
+    spec = parse("model: {type: linear_regression}", "name=a", "data.path=x")
+    assert spec.data.path == (Path("/specs/x"),)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_files(tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text("\ufeff" + BASE, encoding="utf-8")
     spec = load_spec(path)
-    assert spec.data.path == tmp_path / "x.h5"
+    assert spec.data.path == (tmp_path / "x.h5",)
     assert load_spec(str(path)) == spec
     for content, part in [
         (b"\xff\xfen\x00", "job.yaml:1: the text is not UTF-8; save the file as UTF-8"),
@@ -200,4 +200,4 @@ def test_unreadable_file(tmp_path):
 def test_relative_directory_gives_absolute_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text(BASE)
-    assert load_spec(Path("job.yaml")).data.path == tmp_path / "x.h5"
+    assert load_spec(Path("job.yaml")).data.path == (tmp_path / "x.h5",)

@@ -58,6 +58,14 @@ ACCEPTED = [
     ("model.C", "2", 2.0),
     ("model.penalty", "none", "none"),
     ("model.fit_intercept", "no", False),
+    ("data.cache", "scratch", "scratch"),
+    ("scratch.path", "auto", "auto"),
+    ("scratch.path", "/local/me", Path("/local/me")),
+    ("scratch.stage", "copy", "copy"),
+    ("scratch.keep", "on_failure", "on_failure"),
+    ("scratch.keep", "always", "always"),
+    ("scratch.limit", "20G", 20 << 30),
+    ("scratch.limit", "null", None),
     ("resources.time", "90", 90.0),
     ("resources.time", "1:30:00", 5400.0),
     ("resources.time", "01:30:00", 5400.0),
@@ -90,8 +98,16 @@ ACCEPTED = [
     ("data.memory_limit", "0.5", 0.5),
     ("data.memory_limit", "1", 1.0),
     ("data.memory_limit", "2G", 2 << 30),
-    ("data.path", "d/../x.h5", Path("/specs/x.h5")),
-    ("data.path", "/abs/x.h5", Path("/abs/x.h5")),
+    ("data.path", "d/../x.h5", (Path("/specs/x.h5"),)),
+    ("data.path", "/abs/x.h5", (Path("/abs/x.h5"),)),
+    ("data.path", "[a.h5, /b/c.h5]", (Path("/specs/a.h5"), Path("/b/c.h5"))),
+    ("data.path", "'d/part-*.h5'", (Path("/specs/d/part-*.h5"),)),
+    ("data.io.driver", "mpio", "mpio"),
+    ("data.io.prefetch", "3", 3),
+    ("data.io.prefetch", "0", 0),
+    ("data.io.chunk_cache", "1M", 1 << 20),
+    ("data.io.untrusted", "true", True),
+    ("data.allow_external", "true", True),
     ("data.source", "'raw/*.csv'", ("/specs/raw/*.csv",)),
     ("data.source", "[a.csv, 'package:hpcml/b.csv']", ("/specs/a.csv", "package:hpcml/b.csv")),
     ("data.source", "null", ()),
@@ -105,6 +121,8 @@ ACCEPTED = [
     ("env", "{OMP_NUM_THREADS: 1}", {"OMP_NUM_THREADS": "1"}),
     ("resources.account", "0123", "0123"),
     ("solver.uncertified", "allow", "allow"),
+    ("evaluation.predictions", "test", "test"),
+    ("evaluation.predictions", "all", "all"),
     ("checkpoint.on_signal", "off", False),
     ("check_every", "0", 0),
 ]
@@ -120,6 +138,11 @@ def test_accepted(dotted, given, value):
 
 BOOLEAN = "YAML reads {word} as {truth}"
 REFUSED = [
+    ("data.cache", "disk", "scratch"),
+    ("scratch.stage", "rows", "shard or copy"),
+    ("scratch.keep", "sometimes", "never, on_failure or always"),
+    ("scratch.limit", "much", "scratch.limit"),
+    ("evaluation.predictions", "train", "none, test or all"),
     ("solver.max_itr", "5", "unknown key; did you mean solver.max_iter?"),
     ("max_iter", "5", "unknown key; did you mean solver.max_iter?"),
     ("resources.walltime", "1h", "unknown key; did you mean resources.time?"),
@@ -178,8 +201,11 @@ REFUSED = [
     ("resources.partition", '"a\\nb"', "on one line"),
     ("data.memory_limit", "0", "fraction in (0, 1]"),
     ("data.memory_limit", "1.5", "fraction in (0, 1]"),
-    ("data.path", "[a, b]", "not available in this version"),
-    ("data.path", "'a*.h5'", "not available in this version"),
+    ("data.path", "[]", "data.path"),
+    ("data.path", "[a, ~/b]", "without ~"),
+    ("data.io.prefetch", "65", "data.io.prefetch"),
+    ("data.io.prefetch", "-1", "data.io.prefetch"),
+    ("data.io.driver", "mpi", "auto, independent or mpio"),
     ("data.path", "~/x.h5", "without ~"),
     ("data.path", "$HOME/x.h5", "without ~ or $NAME"),
     ("data.path", "''", "not empty"),
@@ -234,10 +260,8 @@ def test_refused(dotted, given, part):
 
 
 LATER = [
-    ("data.cache", "scratch", "'scratch' is not available in this version (available: auto, memory, none)"),
-    ("data.format", "jsonl", "'jsonl' is not available"),
-    ("data.missing", "median", "(available: error, mean, drop, indicator)"),
-    ("data.io.driver", "mpio", "(available: auto, independent)"),
+    ("data.format", "text", "'text' is not available"),
+    ("data.missing", "mode", "error, mean, median, most_frequent, drop or indicator"),
     ("data.split.method", "column", "(available: hash, file, none)"),
     ("model.type", "kmeans", "(available: logistic_regression, linear_regression)"),
     ("model.penalty", "elasticnet", "(available: none, l2)"),
@@ -258,12 +282,9 @@ LATER = [
             ("hooks.on_start", "'a:b'"),
             ("data.offset", "o"),
             ("data.columns.text", "[a]"),
-            ("data.io.prefetch", "3"),
-            ("data.io.chunk_cache", "1M"),
+            ("data.io.collective", "true"),
             ("data.split.stratify", "true"),
             ("data.split.validation", "0.1"),
-            ("data.allow_external", "true"),
-            ("data.generate", "{kind: blobs}"),
             ("model.l1_ratio", "0.1"),
             ("model.class_weight", "balanced"),
             ("model.n_clusters", "3"),
@@ -273,9 +294,6 @@ LATER = [
             ("solver.warm_start", "previous"),
             ("solver.early_stopping", "{metric: r2}"),
             ("evaluation.cv.folds", "5"),
-            ("evaluation.predictions", "test"),
-            ("scratch.path", "/scratch"),
-            ("scratch.keep", "always"),
             ("checkpoint.path", "c"),
             ("output.trace", "full"),
             ("output.report", "[html]"),
@@ -404,7 +422,7 @@ def test_describe_lists_every_key_once_and_its_defaults_are_valid():
     } <= set(keys)
     assert all(row.type and row.doc and row.default for row in rows)
     assert not next(row for row in rows if row.key == "sweep.method").available
-    skipped = ("sweep.", "data.target.", "preprocessing.", "extends")
+    skipped = ("sweep.", "data.target.", "data.generate.", "preprocessing.", "extends")
     plain = [row for row in rows if row.default != "required" and not row.key.startswith(skipped)]
     computed = {
         "task",
@@ -424,7 +442,7 @@ def test_resolved_has_every_key_of_the_table():
     tree = resolved(parse(with_line("data.target", "{column: c}") + "preprocessing: [standardize]\n"))
     for row in describe():
         node = tree
-        if row.key.startswith("sweep."):
+        if row.key.startswith(("sweep.", "data.generate.")):
             continue
         for name in row.key.split("."):
             node = node[0][name] if isinstance(node, list) else node[name]

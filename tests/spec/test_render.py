@@ -110,7 +110,7 @@ data = st.builds(
     st.fixed_dictionaries({"path": path}),
     some(
         source=st.none() | path | st.lists(path, min_size=1, max_size=2) | st.just("package:hpcml/a.csv"),
-        format=choice("auto", "hdf5", "csv", "parquet", "npy"),
+        format=choice("auto", "hdf5", "csv", "parquet", "npy", "libsvm", "jsonl"),
         x=line,
         y=line,
         weight=st.none() | line,
@@ -119,7 +119,7 @@ data = st.builds(
         layout=choice("auto", "dense", "csr"),
         dtype=choice("float64", "float32"),
         rows=some(start=st.integers(0, 10), stop=st.integers(11, 10**6), fraction=st.floats(0.01, 1)),
-        missing=choice("error", "mean", "drop", "indicator"),
+        missing=choice("error", "mean", "median", "most_frequent", "drop", "indicator"),
         split=split,
         partition=some(shard_bytes=st.just("auto") | count.map(lambda n: n % 2**50 + 1), block_rows=count),
         io=some(driver=choice("auto", "independent")),
@@ -208,7 +208,7 @@ def test_resolved_is_json_and_json_is_a_spec(tree):
 
 def test_names_of_files_with_references_in_them_read_back():
     spec = parse(BASE.replace("x.h5", "'$${a}.h5'"))
-    assert spec.data.path.name == "${a}.h5"
+    assert [path.name for path in spec.data.path] == ["${a}.h5"]
     assert parse(render_yaml(resolved(spec))) == spec
 
 

@@ -1,7 +1,9 @@
 """Makes one rank of a job go wrong, or tells what a rank has imported. Read by Python when it starts.
 
 HPCML_TEST_FAULT is JSON: {"where": "module:name", "rank": r, "call": n, "action": A} lets the n-th call of
-a function on rank r raise ("raise"), be killed ("kill") or stop for ever after it has done its work ("stop");
+a function on rank r raise ("raise"), be killed ("kill") or stop for ever after it has done its work ("stop"),
+wait for a command of another process first ("command", with "command": ARGV), or raise an OSError as often as
+"times" says ("errno", with "errno": NUMBER);
 {"modules": FOLDER} lets each rank write the modules that it has imported, and its threads, when it ends.
 """
 
@@ -12,6 +14,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,11 +33,16 @@ def plant() -> None:
     calls = iter(range(1, 1 << 30))
 
     def faulty(*args, **keywords):
-        wrong = next(calls) == FAULT.get("call", 1)
+        first, number = FAULT.get("call", 1), next(calls)
+        wrong = first <= number < first + FAULT.get("times", 1)
         if wrong and FAULT["action"] == "raise":
             raise RuntimeError("a bug was planted here")
         if wrong and FAULT["action"] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if wrong and FAULT["action"] == "command":
+            subprocess.run(FAULT["command"], check=True)
+        if wrong and FAULT["action"] == "errno":
+            raise OSError(FAULT["errno"], os.strerror(FAULT["errno"]))
         result = original(*args, **keywords)
         if wrong and FAULT["action"] == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)

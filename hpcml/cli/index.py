@@ -1,0 +1,84 @@
+"""Write the index of data files: later jobs notice damage, and need not look through the rows again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcml.cli.ranks import add_ranks, on_ranks
+from hpcml.cli.terminal import say
+from hpcml.errors import SpecError
+
+if TYPE_CHECKING:
+    from hpcml.collectives import Communicator
+    from hpcml.spec import Spec
+
+__all__ = ["configure", "execute"]
+
+_SPECS = (".yaml", ".yml")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="HDF5 files, or one spec: the files and parts of its job",
+    )
+    parser.add_argument(
+        "-x", "--x", default="X", metavar="NAME", help="data set or CSR group of the rows (default: X)"
+    )
+    parser.add_argument(
+        "-y", "--y", default="", metavar="NAME", help="data set of the labels (default: y, if there is one)"
+    )
+    parser.add_argument("--weight", metavar="NAME", help="data set of the weights (default: none)")
+    parser.add_argument(
+        "--allow-external",
+        action="store_true",
+        help="follow links and virtual data sets out of the directory",
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the spec")
+    add_ranks(parser, "1")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Write the indexes."""
+    work = _of_spec(args) if args.files[0].suffix in _SPECS else _of_files(args)
+
+    def index(comm: Communicator) -> int:
+        work(comm, (lambda line: say(f"hpcml: {line}")) if comm.rank == 0 else lambda line: None)
+        return 0
+
+    return on_ranks(args, args.files[0], index)
+
+
+def _of_files(args: argparse.Namespace) -> Callable[[Communicator, Callable[[str], None]], None]:
+    def work(comm: Communicator, tell: Callable[[str], None]) -> None:
+        from hpcml.io.hdf5 import Columns
+        from hpcml.run.indexing import index_files
+
+        columns = Columns(args.x, args.y, args.weight)
+        index_files(comm, args.files, columns, tell, allow_external=args.allow_external)
+
+    return work
+
+
+def _of_spec(args: argparse.Namespace) -> Callable[[Communicator, Callable[[str], None]], None]:
+    from hpcml.run.checks import check_spec
+    from hpcml.spec import load_spec
+
+    if len(args.files) > 1:
+        raise SpecError(f"index: give one spec, or data files, not both: {', '.join(map(str, args.files))}")
+    spec: Spec = load_spec(args.files[0], args.set)
+    check_spec(spec)
+
+    def work(comm: Communicator, tell: Callable[[str], None]) -> None:
+        from hpcml.run.indexing import index_job
+
+        index_job(comm, spec, tell)
+
+    return work

@@ -1,0 +1,138 @@
+"""The data contract: what `hpcml index` finds out once, and later runs need not find out again."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcml import __version__
+from hpcml.algorithms.arithmetic import arithmetic_family
+from hpcml.algorithms.scaling import Scaling, fit_scaling
+from hpcml.algorithms.survey import Names, Survey, survey
+from hpcml.collectives import Communicator, agreed
+from hpcml.io.dataset import HDF5Dataset
+from hpcml.io.index import load_index, read_answer, write_index
+from hpcml.io.table import HDF5Table
+from hpcml.io.verify import answer_key, is_known_finite
+
+__all__ = ["Known", "known_rows", "look_through", "save_answers"]
+
+_PLAIN_NAMES = Names()
+
+
+class Known(NamedTuple):
+    """What is known of the rows of a data set; scaling None where it still takes passes over them."""
+
+    survey: Survey
+    scaling: Scaling | None
+
+
+def look_through(data: HDF5Dataset, table: HDF5Table, *, classes: bool, names: Names = _PLAIN_NAMES) -> Known:
+    """Return what the index of the files knows of these rows, else what a survey of them finds.
+
+    Collective: four small messages and no pass, or a survey. The answers are those that the same functions
+    gave for the same bytes, cut in the same way, by the same arithmetic and version.
+
+    Parameters
+    ----------
+    data : HDF5Dataset
+        Of rows of `table`.
+    table : HDF5Table
+    classes : bool
+    names : Names
+
+    Raises
+    ------
+    DataError
+        As `survey`; or rows that are kept in memory differ from the index.
+    """
+    known = _answered(data, table, classes)
+    if known is None:
+        is_finite = is_known_finite(table.layout, table.dtype)
+        return Known(survey(data, classes=classes, names=names, finite=is_finite), None)
+    with agreed(data.comm):
+        if (
+            data.in_memory
+        ):  # what cannot be read is better said now, by all ranks, than in the first iteration
+            for _ in data.blocks():
+                pass
+    return known
+
+
+def _key(data: HDF5Dataset, table: HDF5Table) -> tuple[Path, str] | None:
+    rest = [str(table.dtype), arithmetic_family(), __version__]
+    return answer_key(table.layout, data.partition, data.selection, rest)
+
+
+def _answered(data: HDF5Dataset, table: HDF5Table, classes: bool) -> Known | None:
+    """Return what the index knows of these rows. Collective, three small messages if there is an index."""
+    key = _key(data, table)
+    if key is None:
+        return None
+    answer = None
+    with agreed(data.comm):
+        if data.comm.rank == 0:
+            answer = read_answer(*key)
+    answer = data.comm.bcast(answer)
+    if answer is None or (classes and answer["classes"] is None):
+        return None
+    labels = np.array(answer["classes"] if classes else [], np.float64)
+    found = Survey(answer["n_rows"], answer["total_weight"], labels, answer["digest"])
+    columns = answer["scaling"] and Scaling(*map(_numbers, answer["scaling"]))
+    return Known(found, columns)
+
+
+def _text(numbers: NDArray[np.float64]) -> str:
+    return base64.b64encode(numbers.astype("<f8").tobytes()).decode()
+
+
+def _numbers(text: str) -> NDArray[np.float64]:
+    return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)
+
+
+def known_rows(data: HDF5Dataset, table: HDF5Table, *, classes: bool, scaling: bool) -> dict[Path, Any]:
+    """Return the answer for the rows of a data set, by key, under the file whose index is to hold it.
+
+    Collective: the passes of `survey`, and of `fit_scaling` where `scaling` is asked for.
+
+    Raises
+    ------
+    DataError
+        As `survey`.
+    """
+    names = Names(*(f"{table.path}:{name}" for name in table.names))
+    found = survey(data, classes=classes, names=names)
+    columns = fit_scaling(data, True, True) if scaling else None
+    key = _key(data, table)
+    if key is None:
+        return {}
+    answer = {
+        "n_rows": found.n_rows,
+        "total_weight": found.total_weight,
+        "classes": found.classes.tolist() if classes else None,
+        "digest": found.digest,
+        "scaling": [_text(column) for column in columns] if columns else None,
+    }
+    return {key[0]: {key[1]: answer}}
+
+
+def save_answers(comm: Communicator, answers: Sequence[dict[Path, Any]]) -> None:
+    """Add answers to the indexes of files whose tables were closed. Collective, one small message.
+
+    Raises
+    ------
+    OutputError
+        A side file cannot be written.
+    """
+    with agreed(comm):
+        if comm.rank == 0:
+            for path in dict.fromkeys(path for one in answers for path in one):
+                content = load_index(path)
+                for one in answers:
+                    content.answers.update(one.get(path, {}))
+                write_index(path, content)
