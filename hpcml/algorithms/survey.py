@@ -50,9 +50,7 @@ class Survey(NamedTuple):
     digest: str
 
 
-def survey(
-    data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite: bool = False
-) -> Survey:
+def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite: bool = False) -> Survey:
     """Check that X, y and weight are finite and the weights usable; collect labels and a digest.
 
     Collective: one pass, six small messages.

@@ -83,9 +83,7 @@ class ThreadCommunicator:
         colors = self.allgather(color)
         members = [rank for rank, other in enumerate(colors) if other == color]
         is_first = self.rank == members[0]
-        made = self._meeting.exchange(
-            self.rank, self._meeting.make_part(len(members)) if is_first else None
-        )
+        made = self._meeting.exchange(self.rank, self._meeting.make_part(len(members)) if is_first else None)
         return ThreadCommunicator(members.index(self.rank), len(members), made[members[0]])
 
     def node(self) -> Communicator:

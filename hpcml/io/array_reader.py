@@ -66,7 +66,8 @@ class FlatReader:
             if offset < 0:
                 raise _unwritten(self._handle, self.stored, first, last)
             offset += (first - self._rows[run]) * row_bytes
-            self._handle.read_into(out[first - start : last - start], offset)
+            is_whole = last - first == stop - start
+            self._handle.read_into(out if is_whole else out[first - start : last - start], offset)
             first, run = last, run + 1
 
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from hpcml.errors import DataError, OutputError
 
-__all__ = ["digest_of", "file_digest", "put_in_place", "read_bytes", "replacing", "sync_directory", "write_bytes"]
+__all__ = [
+    "digest_of",
+    "file_digest",
+    "put_in_place",
+    "read_bytes",
+    "replacing",
+    "sync_directory",
+    "write_bytes",
+]
 
 _REASONS = {
     errno.ENOSPC: "no space left on the device",

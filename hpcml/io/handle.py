@@ -105,8 +105,15 @@ class Handle:
             The file cannot be opened, is another one than was looked at, ends before, or cannot be read
             after three retries.
         """
-        self._open()
-        view = out.reshape(-1).view(np.uint8).data
+        if self._descriptor < 0:
+            self._open()
+        # Nearly always one call does it; Python between two calls runs with cold caches, so there is little.
+        done = self._retried(out, offset) if out.nbytes <= _CALL_BYTES else 0
+        self.traffic.bytes_read += done
+        if done < out.nbytes:
+            self._read_rest(out.reshape(-1).view(np.uint8).data[done:], offset + done)
+
+    def _read_rest(self, view: memoryview, offset: int) -> None:
         while len(view):
             n_read = self._retried(view[:_CALL_BYTES], offset)
             if n_read == 0:
@@ -116,7 +123,7 @@ class Handle:
             self.traffic.bytes_read += n_read
             view, offset = view[n_read:], offset + n_read
 
-    def _retried(self, view: memoryview, offset: int) -> int:
+    def _retried(self, view: Any, offset: int) -> int:
         for attempt in range(_RETRIES + 1):
             try:
                 return os.preadv(self._descriptor, [view], offset)

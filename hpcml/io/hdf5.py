@@ -160,9 +160,7 @@ class _File:
             raise DataError(f"{self.path}: {name!r} is virtual; give the files of its parts in data.path")
         numbers = {self._number(item) for item in items}
         if len(numbers) > 1:
-            raise DataError(
-                f"{self.path}: the arrays of {name!r} lie in several files; bring them into one"
-            )
+            raise DataError(f"{self.path}: the arrays of {name!r} lie in several files; bring them into one")
         return (n, d), [Segment(0, n, 0, numbers.pop(), tuple(map(stored_array, items)))]
 
     def _check_borders(self, name: str, items: list[h5py.Dataset], n: int) -> None:

@@ -61,28 +61,18 @@ def prefetched(
     times : ReadingTimes
         Added to.
     """
-
-    def timed(unit: Unit, buffers: Buffers) -> Made:
-        begin = time.perf_counter()
-        made = make(unit, buffers)
-        times.reading += time.perf_counter() - begin
-        return made
-
     for i, unit in enumerate(units):
         pays = len(held) > 1 and times.computing > _WORTH_A_THREAD * times.reading
         if pays and i + 1 < len(units):
-            yield from _threaded(units[i:], timed, held, times)
+            yield from _threaded(units[i:], make, held, times)
             return
-        begin = times.reading
-        made = timed(unit, held[0])
-        times.waiting += times.reading - begin
-        yield from _lent(made, times)
-
-
-def _lent(made: Made, times: ReadingTimes) -> Iterator[Made]:
-    begin = time.perf_counter()
-    yield made
-    times.computing += time.perf_counter() - begin
+        begin = time.perf_counter()
+        made = make(unit, held[0])
+        there = time.perf_counter()
+        times.reading += there - begin
+        times.waiting += there - begin
+        yield made
+        times.computing += time.perf_counter() - there
 
 
 def _threaded(
@@ -92,16 +82,19 @@ def _threaded(
     ready: SimpleQueue[tuple[Made | BaseException, Buffers]] = SimpleQueue()
     for buffers in held:
         free.put(buffers)
-    reader = threading.Thread(target=_work, args=(units, make, free, ready), name="hpcml-read", daemon=True)
+    work = (units, make, free, ready, times)
+    reader = threading.Thread(target=_work, args=work, name="hpcml-read", daemon=True)
     reader.start()
     try:
         for _ in units:
             begin = time.perf_counter()
             made, buffers = ready.get()
-            times.waiting += time.perf_counter() - begin
+            there = time.perf_counter()
+            times.waiting += there - begin
             if isinstance(made, BaseException):
                 raise made
-            yield from _lent(made, times)
+            yield made
+            times.computing += time.perf_counter() - there
             free.put(buffers)
     finally:
         free.put(None)
@@ -113,13 +106,17 @@ def _work(
     make: Callable[[Unit, Buffers], Made],
     free: SimpleQueue[Buffers | None],
     ready: SimpleQueue[tuple[Made | BaseException, Buffers]],
+    times: ReadingTimes,
 ) -> None:
     for unit in units:
         buffers = free.get()
         if buffers is None:
             return
+        begin = time.perf_counter()
         try:
-            ready.put((make(unit, buffers), buffers))
+            made = make(unit, buffers)
+            times.reading += time.perf_counter() - begin
+            ready.put((made, buffers))
         except BaseException as error:  # raised again where the unit is asked for
             ready.put((error, buffers))
             return

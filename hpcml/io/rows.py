@@ -26,14 +26,19 @@ class Buffers:
 
     def __init__(self) -> None:
         self._held: dict[str, NDArray[np.uint8]] = {}
+        self._last: dict[str, NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return an array over the memory called `name`, which grows to the largest ever asked for."""
+        last = self._last.get(name)
+        if last is not None and last.shape == shape and last.dtype == dtype:
+            return last
         n_bytes = prod(shape) * dtype.itemsize
         held = self._held.get(name)
         if held is None or held.size < n_bytes:
             held = self._held[name] = np.empty(n_bytes, np.uint8)
-        return held[:n_bytes].view(dtype).reshape(shape)
+        self._last[name] = held[:n_bytes].view(dtype).reshape(shape)
+        return self._last[name]
 
 
 class RowReader(Protocol):

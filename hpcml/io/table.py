@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -101,6 +102,7 @@ class HDF5Table:
         self.verification: Verification | None = None
         self.compare_with(layout.indexes)
         self._readers: dict[tuple[int, str], ArrayReader] = {}
+        self._starts = {name: [part.start for part in parts] for name, parts in layout.columns.items()}
         self._pool: Executor | None = None
 
     @property
@@ -156,15 +158,20 @@ class HDF5Table:
     def _fill(self, name: str, start: int, stop: int, out: NDArray[Any], buffers: Buffers) -> None:
         for part, first, last in self._parts(name, start, stop):
             (stored,) = part.arrays
-            target = out[first - start : last - start].reshape(-1, *stored.shape[1:])
+            is_whole = last - first == stop - start and out.shape[1:] == stored.shape[1:]
+            target = out if is_whole else out[first - start : last - start].reshape(-1, *stored.shape[1:])
             at = part.source_start - part.start
             read_as(self._reader(part.file, stored), first + at, last + at, target, buffers)
 
     def _parts(self, name: str, start: int, stop: int) -> Iterator[tuple[Segment, int, int]]:
         """Yield the segments that hold rows ``start:stop``, each with the rows to take from it."""
-        for part in self.layout.columns[name]:
-            if part.start < stop and start < part.stop:
-                yield part, max(start, part.start), min(stop, part.stop)
+        parts = self.layout.columns[name]
+        for i in range(bisect_right(self._starts[name], start) - 1, len(parts)):
+            part = parts[i]
+            if start >= stop or part.start >= stop:
+                return
+            yield part, start, min(stop, part.stop)
+            start = part.stop
 
     def _reader(self, number: int, stored: StoredArray) -> ArrayReader:
         key = (number, stored.name)

@@ -29,7 +29,9 @@ REAL = os.preadv
 def calls(monkeypatch):
     """The (size, offset) of every read by offset."""
     noted = []
-    monkeypatch.setattr(os, "preadv", lambda fd, v, at: noted.append((len(v[0]), at)) or REAL(fd, v, at))
+    monkeypatch.setattr(
+        os, "preadv", lambda fd, v, at: noted.append((memoryview(v[0]).nbytes, at)) or REAL(fd, v, at)
+    )
     return noted
 
 

@@ -53,7 +53,7 @@ def test_no_call_is_above_the_limit(opened, monkeypatch):
     sizes = []
     monkeypatch.setattr(module, "_CALL_BYTES", 1000)
     monkeypatch.setattr(
-        os, "preadv", lambda fd, views, at: sizes.append(len(views[0])) or REAL(fd, views, at)
+        os, "preadv", lambda fd, views, at: sizes.append(memoryview(views[0]).nbytes) or REAL(fd, views, at)
     )
     np.testing.assert_array_equal(read(opened, 5, 4005), BYTES[5:4005])
     assert sizes == [1000] * 4
@@ -61,7 +61,9 @@ def test_no_call_is_above_the_limit(opened, monkeypatch):
 
 
 def test_short_reads_are_taken_up(opened, monkeypatch):
-    monkeypatch.setattr(os, "preadv", lambda fd, views, at: REAL(fd, [views[0][:333]], at))
+    monkeypatch.setattr(
+        os, "preadv", lambda fd, views, at: REAL(fd, [memoryview(views[0]).cast("B")[:333]], at)
+    )
     np.testing.assert_array_equal(read(opened, 1, 5000), BYTES[1:5000])
     assert opened.traffic.bytes_read == 4999
 
