@@ -33,8 +33,8 @@ def with_pandas(path):
 
 
 def with_hpcml(comm, path):
-    from hpcml.io.recipe import Recipe
-    from hpcml.io.tables import read_part
+    from hpcml.io.convert.recipe import Recipe
+    from hpcml.io.tables.read import read_part
 
     recipe = Recipe(numeric=NUMBERS, categorical=TEXTS)
     part = read_part(comm, [path], [path.stat().st_size], ["csv"], recipe)

@@ -24,8 +24,8 @@ import numpy as np
 from hpcml.collectives import world
 from hpcml.data import make_partition
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
-from hpcml.io.table import Access, open_table
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.table import Access, open_table
 
 GOALS = {
     "contiguous": 0.95,
@@ -179,8 +179,8 @@ def compressed(bench):
 
 def scratch(bench):
     """A pass that sums rows mapped from scratch, against one over np.memmap."""
-    from hpcml.io.scratch import Purpose, Wishes, open_scratch
-    from hpcml.io.staging import stage_shards
+    from hpcml.io.scratch.directory import Purpose, Wishes, open_scratch
+    from hpcml.io.scratch.staging import stage_shards
 
     table = open_table(bench.comm, [bench.path], Columns("float64", None))
     partition = make_partition(table.source, bench.comm.size)

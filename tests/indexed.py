@@ -10,7 +10,7 @@ import small
 from scipy import sparse
 
 from hpcml.collectives import SerialCommunicator
-from hpcml.io.hdf5 import Columns
+from hpcml.io.read.hdf5 import Columns
 from hpcml.run.indexing import index_files
 
 N = 9000  # three grains of 4096 rows

@@ -13,8 +13,8 @@ import small
 from scipy import sparse
 
 from hpcml.collectives import Communicator, SerialCommunicator
-from hpcml.io.hdf5 import Columns
-from hpcml.io.table import Access, HDF5Table, open_table
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.table import Access, HDF5Table, open_table
 
 ROW_CHUNKS = (48, small.N_COLUMNS)  # 600 rows: the last chunk is half empty
 WIDE_CHUNKS = (50, 4)  # two columns of chunks, the second one half empty

@@ -86,8 +86,8 @@ def _convert(args: argparse.Namespace, comm: Communicator) -> int:
 
 def _export(args: argparse.Namespace, comm: Communicator, source: Path, destination: Path) -> int:
     from hpcml.collectives import agreed
-    from hpcml.io.export import SUFFIXES, export
-    from hpcml.io.hdf5 import Columns
+    from hpcml.io.export.file import SUFFIXES, export
+    from hpcml.io.read.hdf5 import Columns
 
     with agreed(comm):
         _refuse(args, "only the way to HDF5 has a recipe", "append", "recipe", *_RECIPE)
@@ -102,8 +102,8 @@ def _export(args: argparse.Namespace, comm: Communicator, source: Path, destinat
 
 def _append(args: argparse.Namespace, comm: Communicator) -> int:
     from hpcml.collectives import agreed
-    from hpcml.io.convert_append import append
-    from hpcml.io.recipe import resolve_source
+    from hpcml.io.convert.append import append
+    from hpcml.io.convert.recipe import resolve_source
 
     with agreed(comm):
         _refuse(
@@ -118,7 +118,7 @@ def _append(args: argparse.Namespace, comm: Communicator) -> int:
 
 def _import(args: argparse.Namespace, comm: Communicator) -> int:
     from hpcml.collectives import agreed
-    from hpcml.io.convert import convert
+    from hpcml.io.convert.conversion import convert
 
     with agreed(comm):
         _refuse(args, "a conversion replaces an older one, and nothing else", "overwrite")
@@ -140,7 +140,7 @@ def _refuse(args: argparse.Namespace, why: str, *names: str) -> None:
 
 
 def _of_spec(args: argparse.Namespace) -> tuple[Any, Path, Any]:
-    from hpcml.io.recipe import resolve_source
+    from hpcml.io.convert.recipe import resolve_source
     from hpcml.run.making import make_recipe
 
     if not args.sources[0].endswith(_SPEC):
@@ -153,8 +153,8 @@ def _of_spec(args: argparse.Namespace) -> tuple[Any, Path, Any]:
 
 
 def _of_arguments(args: argparse.Namespace) -> tuple[Any, Path, Any]:
-    from hpcml.io.convert_file import read_recipe
-    from hpcml.io.recipe import Recipe, resolve_source
+    from hpcml.io.convert.recipe import Recipe, resolve_source
+    from hpcml.io.convert.recipe_file import read_recipe
 
     *sources, destination = args.sources
     given = {name: getattr(args, name) for name in (*_RECIPE, *_NAMES) if getattr(args, name) is not None}

@@ -60,7 +60,7 @@ def execute(args: argparse.Namespace) -> int:
 def _generate(args: argparse.Namespace, comm: Communicator) -> int:
     from hpcml.collectives import agreed
     from hpcml.data.synthetic import Synthetic
-    from hpcml.io.generate import generate_file
+    from hpcml.io.write.generate import generate_file
 
     given = {name: getattr(args, name) for name in _RECIPE if getattr(args, name) is not None}
     with agreed(comm):

@@ -58,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def _of_files(args: argparse.Namespace) -> Callable[[Communicator, Callable[[str], None]], None]:
     def work(comm: Communicator, tell: Callable[[str], None]) -> None:
-        from hpcml.io.hdf5 import Columns
+        from hpcml.io.read.hdf5 import Columns
         from hpcml.run.indexing import index_files
 
         columns = Columns(args.x, args.y, args.weight)

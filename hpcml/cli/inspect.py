@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcml.cli.terminal import tell
 from hpcml.errors import DataError
-from hpcml.io.sizes import human_bytes
+from hpcml.io.describe.sizes import human_bytes
 
 __all__ = ["configure", "execute"]
 
@@ -39,7 +39,7 @@ def _describe(path: Path) -> dict[str, Any]:
         from hpcml.io.checkpoint import read_checkpoint
 
         return {"kind": "checkpoint", "path": str(path), "state": _shapes(read_checkpoint(path))}
-    from hpcml.io.preflight import preflight
+    from hpcml.io.describe.preflight import preflight
 
     return preflight(path)
 

@@ -35,7 +35,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def _rechunk(args: argparse.Namespace, comm: Communicator) -> int:
     from hpcml.collectives import agreed
-    from hpcml.io.rechunk import Target, rechunk
+    from hpcml.io.write.rechunk import Target, rechunk
 
     with agreed(comm):
         target = Target(make_storage(args), args.dtype)

@@ -45,7 +45,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace, comm: Communicator) -> int:
-    from hpcml.io.hdf5 import Columns
+    from hpcml.io.read.hdf5 import Columns
     from hpcml.run.statistics import describe_rows
 
     found = describe_rows(comm, args.data, Columns(args.x, args.y, args.weight), args.correlations)

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpcml.io.filters import Storage
+    from hpcml.io.write.filters import Storage
 
 __all__ = ["add_storage", "make_storage"]
 
@@ -41,6 +41,6 @@ def make_storage(args: argparse.Namespace) -> Storage:
     SpecError
         They exclude each other, or hdf5plugin is missing.
     """
-    from hpcml.io.filters import Storage
+    from hpcml.io.write.filters import Storage
 
     return Storage(args.contiguous, args.chunk_rows, args.compression, args.shuffle, args.fletcher32)

@@ -16,11 +16,11 @@ from hpcml.collectives import Communicator
 from hpcml.collectives.startup import resolved
 from hpcml.data import Block, RowPartition, RowSelection, join, make_block, make_partition, part_of
 from hpcml.errors import SpecError
-from hpcml.io.hdf5 import Columns
-from hpcml.io.memory import available_bytes
-from hpcml.io.prefetch import ReadingTimes, prefetched
-from hpcml.io.rows import Buffers, RowReader
-from hpcml.io.table import open_table
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.memory import available_bytes
+from hpcml.io.read.prefetch import ReadingTimes, prefetched
+from hpcml.io.read.rows import Buffers, RowReader
+from hpcml.io.read.table import open_table
 
 __all__ = ["HDF5Dataset", "Layout", "fits_in_memory", "open_hdf5"]
 

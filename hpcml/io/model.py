@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hpcml.errors import DataError
 from hpcml.io.files import write_bytes
 from hpcml.io.image import FORMAT, hdf5_image
-from hpcml.io.opening import open_file
+from hpcml.io.read.opening import open_file
 
 __all__ = ["ModelFile", "read_model", "write_model"]
 

@@ -16,9 +16,9 @@ from hpcml.algorithms.scaling import Scaling, fit_scaling
 from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.dataset import HDF5Dataset
-from hpcml.io.index import load_index, read_answer, write_index
-from hpcml.io.table import HDF5Table
-from hpcml.io.verify import answer_key, is_known_finite
+from hpcml.io.index.side_file import load_index, read_answer, write_index
+from hpcml.io.index.verify import answer_key, is_known_finite
+from hpcml.io.read.table import HDF5Table
 
 __all__ = ["Known", "known_rows", "look_through", "save_answers"]
 

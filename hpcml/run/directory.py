@@ -183,7 +183,7 @@ class RunDirectory:
         OutputError
             A file cannot be removed.
         """
-        from hpcml.io.predictions import remove_parts  # it brings h5py, which other verbs do without
+        from hpcml.io.write.predictions import remove_parts  # it brings h5py, which other verbs do without
 
         try:
             for name in (*_MANIFESTED, "manifest.json", "error.json", "state.json"):

@@ -16,15 +16,15 @@ from hpcml.algorithms.statistics import ShardRecord, Summary, merge_records, sha
 from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.gathering import on_first
 from hpcml.errors import DataError
-from hpcml.io.cores import cores_of_this_process
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
-from hpcml.io.index import FORMAT, IndexContent, index_path, load_index, read_index, write_index
-from hpcml.io.index_make import Recorder, other_arrays
-from hpcml.io.stored import StoredArray
-from hpcml.io.table import Access, HDF5Table, open_table
-from hpcml.io.table_layout import Segment, TableLayout
-from hpcml.io.verify import has_gaps
+from hpcml.io.index.make import Recorder, other_arrays
+from hpcml.io.index.side_file import FORMAT, IndexContent, index_path, load_index, read_index, write_index
+from hpcml.io.index.verify import has_gaps
+from hpcml.io.read.cores import cores_of_this_process
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.layout import Segment, TableLayout
+from hpcml.io.read.stored import StoredArray
+from hpcml.io.read.table import Access, HDF5Table, open_table
 from hpcml.run.contract import known_rows, save_answers
 from hpcml.run.inputs import data_files, open_part, open_rows
 from hpcml.run.making import make_inputs

@@ -9,11 +9,11 @@ from pathlib import Path
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError
-from hpcml.io.cores import cores_of_this_process
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
-from hpcml.io.rows import RowReader
-from hpcml.io.table import Access, HDF5Table, open_table
+from hpcml.io.read.cores import cores_of_this_process
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.rows import RowReader
+from hpcml.io.read.table import Access, HDF5Table, open_table
 from hpcml.spec import Data, Spec
 
 __all__ = [
@@ -62,7 +62,7 @@ def try_untrusted(spec: Spec) -> None:
         A file is not HDF5, or reading its structure killed the child.
     """
     if spec.data.io.untrusted:
-        from hpcml.io.preflight import preflight
+        from hpcml.io.describe.preflight import preflight
 
         test = spec.data.split.test
         for named in (*spec.data.path, *([test] if isinstance(test, Path) else [])):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import SpecError
-from hpcml.io.convert import convert
-from hpcml.io.recipe import Recipe, resolve_source
+from hpcml.io.convert.conversion import convert
+from hpcml.io.convert.recipe import Recipe, resolve_source
 from hpcml.spec import Data, Spec
 from hpcml.spec.schema_generate import Generate
 
@@ -58,8 +58,8 @@ def _generate(
 ) -> None:
     """Make synthetic data unless they are there by the same recipe. Collective."""
     from hpcml.data.synthetic import Synthetic
-    from hpcml.io.filters import Storage
-    from hpcml.io.generate import generate_file
+    from hpcml.io.write.filters import Storage
+    from hpcml.io.write.generate import generate_file
 
     given = {name: value for name, value in vars(wanted).items() if value is not None}
     with agreed(comm):

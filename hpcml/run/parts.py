@@ -15,8 +15,8 @@ from hpcml.algorithms.survey import Names, Survey
 from hpcml.collectives import Communicator
 from hpcml.errors import DataError, shared
 from hpcml.io.dataset import HDF5Dataset
-from hpcml.io.table import HDF5Table
-from hpcml.io.verify import index_notes
+from hpcml.io.index.verify import index_notes
+from hpcml.io.read.table import HDF5Table
 from hpcml.run.contract import look_through
 from hpcml.run.inputs import make_layout, open_part, open_rows
 from hpcml.run.phases import Phases

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from hpcml.collectives import Communicator
 from hpcml.data import make_partition
 from hpcml.io.dataset import Layout, fits_in_memory
-from hpcml.io.rows import RowReader
-from hpcml.io.table import HDF5Table
+from hpcml.io.read.rows import RowReader
+from hpcml.io.read.table import HDF5Table
 from hpcml.spec import Spec
 
 __all__ = ["Place", "placed"]
@@ -76,7 +76,7 @@ def placed(
 
 def _names_scratch(spec: Spec) -> bool:
     """Tell whether user or site say where scratch is: a bare /tmp may be memory, or small."""
-    from hpcml.io.scratch import VARIABLES
+    from hpcml.io.scratch.directory import VARIABLES
 
     if spec.data.io.driver == "mpio":
         return False  # it reads files in place

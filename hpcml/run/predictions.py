@@ -16,7 +16,7 @@ from hpcml.collectives import Communicator, agreed
 from hpcml.data import Block
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset
-from hpcml.io.predictions import Columns, write_predictions
+from hpcml.io.write.predictions import Columns, write_predictions
 from hpcml.run.inputs import open_part
 from hpcml.run.parts import Parts
 from hpcml.run.trained import Rows, open_for_model

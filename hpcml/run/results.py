@@ -11,7 +11,7 @@ from hpcml.algorithms.metrics import Scores
 from hpcml.algorithms.solver import Result
 from hpcml.algorithms.survey import Survey
 from hpcml.io.model import write_model
-from hpcml.io.table import HDF5Table
+from hpcml.io.read.table import HDF5Table
 from hpcml.run.directory import RunDirectory
 from hpcml.spec import Spec, resolved
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from hpcml.collectives import Communicator
 from hpcml.data import RowPartition
 from hpcml.errors import SpecError, shared
-from hpcml.io.copying import stage_files
-from hpcml.io.rows import RowReader
-from hpcml.io.scratch import Purpose, Scratch, Wishes, open_scratch
-from hpcml.io.staging import stage_shards
-from hpcml.io.table import HDF5Table, open_table
+from hpcml.io.read.rows import RowReader
+from hpcml.io.read.table import HDF5Table, open_table
+from hpcml.io.scratch.copying import stage_files
+from hpcml.io.scratch.directory import Purpose, Scratch, Wishes, open_scratch
+from hpcml.io.scratch.staging import stage_shards
 from hpcml.spec import Spec
 
 __all__ = ["staged_rows"]

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from hpcml.algorithms.statistics import Summary, summarize
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
-from hpcml.io.opening import open_file
-from hpcml.io.table import open_table
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.opening import open_file
+from hpcml.io.read.table import open_table
 
 __all__ = ["Described", "describe_rows", "target_of"]
 

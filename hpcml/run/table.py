@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpcml.io.describe.sizes import human_bytes
+
 __all__ = ["render_table"]
 
+_WHERE = {"memory": "kept in memory", "scratch": "mapped from scratch", "none": "nothing kept"}
 _KINDS = {"duality_gap": "relative duality gap", "kkt": "scaled KKT residual"}
 
 
@@ -18,6 +21,13 @@ def _number(value: float | None, form: str) -> str:
     return "not a number" if value is None else format(value, form)
 
 
+def _reading(result: dict[str, Any]) -> str:
+    reading = result["reading"]
+    passes = f"{reading['passes']} pass{'es' * (reading['passes'] != 1)}"
+    hidden = f", {reading['hidden']:.0%} of reading hidden" if reading["hidden"] else ""
+    return f"{human_bytes(reading['bytes'])} in {passes}, {_WHERE[result['cache']]}{hidden}"
+
+
 def render_table(result: dict[str, Any]) -> str:
     """Return the result of a run as lines of name and value. Local."""
     nodes = f" on {result['n_nodes']} node{'s' * (result['n_nodes'] > 1)}"
@@ -28,6 +38,7 @@ def render_table(result: dict[str, Any]) -> str:
         ("run", f"{result['name']}: {state}, {result['reason']}"),
         ("rows", f"{result['n_rows']:,} training, {result['n_test_rows']:,} measured"),
         ("features", f"{result['n_features']:,}"),
+        ("read", _reading(result)),
         ("ranks", f"{result['n_ranks']}{nodes}, {result['n_shards']} shards"),
         ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
         ("objective", _number(result["objective"], ".10g")),

@@ -13,9 +13,9 @@ from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
 from hpcml.io.model import ModelFile, read_model
-from hpcml.io.table import open_table
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.table import open_table
 
 __all__ = ["Rows", "evaluate_model", "open_for_model"]
 

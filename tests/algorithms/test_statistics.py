@@ -18,8 +18,8 @@ from hpcml.collectives import CountingCommunicator, SerialCommunicator, run_thre
 from hpcml.data import RowSelection
 from hpcml.errors import DataError
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
-from hpcml.io.table import open_table
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.table import open_table
 
 SIZES = (1, 2, 3, 5, 9)
 
@@ -277,8 +277,8 @@ def test_under_mpi(tmp_path, spmd):
         from hpcml.algorithms.statistics import summarize
         from hpcml.collectives import world
         from hpcml.io.dataset import HDF5Dataset, Layout
-        from hpcml.io.hdf5 import Columns
-        from hpcml.io.table import open_table
+        from hpcml.io.read.hdf5 import Columns
+        from hpcml.io.read.table import open_table
         comm = world()
         with open_table(comm, [Path(sys.argv[1])], Columns()) as table:
             layout = Layout(block_rows=64, shard_bytes=3072)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import hpcml
 from hpcml.collectives import CountingCommunicator, SerialCommunicator, run_threads
 from hpcml.data import RowSelection, part_of
 from hpcml.errors import DataError, SpecError
-from hpcml.io import dataset, memory
+from hpcml.io import dataset
 from hpcml.io.dataset import HDF5Dataset, Layout, open_hdf5
-from hpcml.io.prefetch import ReadingTimes
+from hpcml.io.read import memory
+from hpcml.io.read.prefetch import ReadingTimes
 
 ROWS = small.N_ROWS
 SHARD = 64 * small.N_COLUMNS * 8
@@ -299,3 +301,19 @@ def test_an_error_of_one_rank_is_everyones(rows, tmp_path):
         return caught.value.on_all_ranks
 
     assert run_threads(3, work) == [True] * 3
+
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_streamed_pass_holds_three_read_units(tmp_path, threaded, compression):
+    rows = np.arange(65536 * 64, dtype=float).reshape(65536, 64)
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.create_dataset("X", data=rows, chunks=(1024, 64), compression=compression)
+    with stores.opened(tmp_path / "data.h5", x="X", y=None, weight=None) as table:
+        data = HDF5Dataset(table, comm=stores.SERIAL, layout=Layout("none", prefetch=2))
+        tracemalloc.start()
+        largest = max(block.X.nbytes for block in data.blocks())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert 4 << 20 <= largest < 5 << 20
+    assert 2 * largest < peak < 3 * largest + (1 << 20)

@@ -19,9 +19,9 @@ from hpcml.collectives import SerialCommunicator, run_threads
 from hpcml.data import RowSelection
 from hpcml.errors import DataError
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.hdf5 import Columns
-from hpcml.io.index import index_path, load_index
-from hpcml.io.table import Access, open_table
+from hpcml.io.index.side_file import index_path, load_index
+from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.table import Access, open_table
 from hpcml.run.contract import look_through
 
 SERIAL = SerialCommunicator()

@@ -15,7 +15,7 @@ import small
 from hpcml.data import RowSelection
 from hpcml.io.files import file_digest
 from hpcml.io.model import read_model
-from hpcml.io.predictions_read import read_predictions
+from hpcml.io.write.predictions_read import read_predictions
 
 SIZES = (1, 3, 12)
 CASES = {

@@ -1,0 +1,1 @@
+"""Tables become one HDF5 file."""

@@ -1,0 +1,1 @@
+"""Rows of an HDF5 file written as a table."""

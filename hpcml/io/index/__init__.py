@@ -1,0 +1,1 @@
+"""The side file of a data file: digests and what is known of its rows."""

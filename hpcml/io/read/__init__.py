@@ -1,0 +1,1 @@
+"""Rows of HDF5 files, read by each rank for itself."""

@@ -1,0 +1,1 @@
+"""Node-local storage for the rows that a node needs."""

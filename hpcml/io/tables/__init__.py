@@ -1,0 +1,1 @@
+"""Tables as they are stored: CSV, Parquet, NumPy, JSON lines, libsvm."""

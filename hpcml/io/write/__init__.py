@@ -1,0 +1,1 @@
+"""HDF5 files written by all ranks without parallel HDF5."""
