@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcml.cli.terminal import tell
 from hpcml.errors import DataError
-from hpcml.io.describe.sizes import human_bytes
+from hpcml.io.sizes import human_bytes
 
 __all__ = ["configure", "execute"]
 

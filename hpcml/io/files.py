@@ -14,6 +14,7 @@ from hpcml.errors import DataError, OutputError
 __all__ = [
     "digest_of",
     "file_digest",
+    "index_path",
     "put_in_place",
     "read_bytes",
     "replacing",
@@ -76,9 +77,14 @@ def replacing(path: Path) -> Iterator[Path]:
             aside.unlink()
 
 
+def index_path(path: Path) -> Path:
+    """Return where the index of a data file stands. Local."""
+    return path.with_name(f"{path.name}.index")
+
+
 def put_in_place(aside: Path, path: Path) -> None:
     """Give a whole, synced file its name; the index of an older one goes. Local."""
-    path.with_name(f"{path.name}.index").unlink(missing_ok=True)
+    index_path(path).unlink(missing_ok=True)
     os.replace(aside, path)
     sync_directory(path.parent)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -11,13 +11,11 @@ import numpy as np
 
 from hpcml.algorithms.linear_model import make_loss
 from hpcml.algorithms.scaling import Scaling
-from hpcml.algorithms.survey import Names, Survey
+from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.collectives import Communicator
 from hpcml.errors import DataError, shared
 from hpcml.io.dataset import HDF5Dataset
-from hpcml.io.index.verify import index_notes
 from hpcml.io.read.table import HDF5Table
-from hpcml.run.contract import look_through
 from hpcml.run.inputs import make_layout, open_part, open_rows
 from hpcml.run.phases import Phases
 from hpcml.run.placing import Place, placed
@@ -104,16 +102,34 @@ def open_parts(
             test = stack.enter_context(open_part(spec, comm, "test", there.rows, there.cache))
     where = _WHERE[place.cache]
     show(f"{train.n_samples:,} training rows x {train.n_features:,} features, {where} ({place.reason})")
-    tables = (rows, test_rows or rows)
-    for note in dict.fromkeys(note for table in tables for note in index_notes(table.layout)):
-        show(f"hpcml: warning: {note}")
+    _note_indexes((rows, test_rows or rows), show)
     with phases("read"):
         classes = spec.task == "classification"
-        found, scaling = look_through(train, rows, classes=classes, names=_names(spec, rows))
+        found, scaling = _looked_at(train, rows, classes, _names(spec, rows))
         make_loss(spec.model.type, found.classes)
         if test is not None and test_rows is not None:
             found = _with_test(spec, train, test, test_rows, found)
     return Parts(rows, place, train, test_rows, test, found, scaling)
+
+
+def _note_indexes(tables: Sequence[HDF5Table], show: Callable[[str], None]) -> None:
+    if any(any(table.layout.indexes) for table in tables):
+        from hpcml.io.index.verify import index_notes
+
+        for note in dict.fromkeys(note for table in tables for note in index_notes(table.layout)):
+            show(f"hpcml: warning: {note}")
+
+
+def _looked_at(
+    data: HDF5Dataset, table: HDF5Table, classes: bool, names: Names
+) -> tuple[Survey, Scaling | None]:
+    """Return what a survey finds, or an index knows; the scaling only where it knows that too. Collective."""
+    if not any(table.layout.indexes):
+        return survey(data, classes=classes, names=names), None
+    from hpcml.run.contract import look_through
+
+    known = look_through(data, table, classes=classes, names=names)
+    return known.survey, known.scaling
 
 
 def _with_test(spec: Spec, train: HDF5Dataset, test: HDF5Dataset, table: HDF5Table, found: Survey) -> Survey:
@@ -122,7 +138,7 @@ def _with_test(spec: Spec, train: HDF5Dataset, test: HDF5Dataset, table: HDF5Tab
     if test.n_features != train.n_features:
         columns = f"{names.X} has {test.n_features} columns"
         raise shared(DataError(f"{columns} and the training rows have {train.n_features}"))
-    other = look_through(test, table, classes=wanted, names=names).survey
+    other, _ = _looked_at(test, table, wanted, names)
     strange = np.setdiff1d(other.classes, found.classes)
     if strange.size:
         sentence = f"{names.y}: the test part has the label {strange[0]:g}, which no training row has"

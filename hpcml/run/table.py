@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcml.io.describe.sizes import human_bytes
+from hpcml.io.sizes import human_bytes
 
 __all__ = ["render_table"]
 

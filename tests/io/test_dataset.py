@@ -303,7 +303,6 @@ def test_an_error_of_one_rank_is_everyones(rows, tmp_path):
     assert run_threads(3, work) == [True] * 3
 
 
-
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_a_streamed_pass_holds_three_read_units(tmp_path, threaded, compression):
     rows = np.arange(65536 * 64, dtype=float).reshape(65536, 64)

@@ -8,7 +8,7 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
-from hpcml.io.describe.sizes import human_bytes
+from hpcml.io.sizes import human_bytes
 
 __all__ = ["advice", "pieces"]
 

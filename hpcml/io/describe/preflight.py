@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.errors import DataError
-from hpcml.io.describe.sizes import human_bytes
+from hpcml.io.sizes import human_bytes
 from hpcml.process import run_aside
 
 __all__ = ["answer", "preflight"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.errors import DataError
-from hpcml.io.files import write_bytes
+from hpcml.io.files import index_path, write_bytes
 from hpcml.io.image import hdf5_image
 from hpcml.io.read.handle import FileIdentity, identity_of
 from hpcml.io.read.opening import open_file
@@ -120,11 +120,6 @@ class IndexContent(NamedTuple):
     contract: dict[str, Any]
     numbers: dict[str, NDArray[Any]]
     answers: dict[str, dict[str, Any]]
-
-
-def index_path(path: Path) -> Path:
-    """Return where the index of a file stands. Local."""
-    return path.with_name(f"{path.name}.index")
 
 
 def borders_name(name: str) -> str:

@@ -15,7 +15,6 @@ from hpcml.io.read.layout import Segment, TableLayout
 from hpcml.io.read.opened import KnownFile
 from hpcml.io.read.opening import check_declared, check_written, found, open_file
 from hpcml.io.read.stored import StoredArray, stored_array
-from hpcml.io.read.virtual import virtual_parts
 
 __all__ = ["Columns", "Located", "locate"]
 
@@ -110,6 +109,8 @@ class _File:
         self._check(name, item, "fiub", "is not numeric")
         if not item.is_virtual:
             return [Segment(0, int(item.shape[0]), 0, self._number(item), (stored_array(item),))]
+        from hpcml.io.read.virtual import virtual_parts  # few data sets are virtual
+
         parts = virtual_parts(item, self.path, allow_external=self._allow_external)
         segments = []
         for part in parts:

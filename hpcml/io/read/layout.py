@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hpcml.data import Source
 from hpcml.errors import DataError
-from hpcml.io.index.side_file import FileIndex
 from hpcml.io.read.handle import FileIdentity
 from hpcml.io.read.opened import KnownFile
 from hpcml.io.read.stored import StoredArray
+
+if TYPE_CHECKING:
+    from hpcml.io.index.side_file import FileIndex
 
 __all__ = ["Segment", "TableLayout", "joined"]
 
@@ -41,6 +43,12 @@ class Segment(NamedTuple):
         """Return what `to_json` said. Local."""
         *numbers, arrays = tree
         return cls._make([*numbers, tuple(map(StoredArray.from_json, arrays))])
+
+
+def _file_index(tree: list[Any]) -> FileIndex:
+    from hpcml.io.index.side_file import FileIndex  # few files have one
+
+    return FileIndex.from_json(tree)
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class TableLayout:
         """Return what `to_json` said. Local."""
         files = [KnownFile(Path(path), FileIdentity(*identity)) for path, *identity in tree["files"]]
         columns = {name: [Segment.from_json(one) for one in parts] for name, parts in tree["columns"].items()}
-        indexes = [one and FileIndex.from_json(one) for one in tree["indexes"]]
+        indexes = [one and _file_index(one) for one in tree["indexes"]]
         return cls(**{**tree, "files": files, "columns": columns, "indexes": indexes})
 
     @property

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 
 from hpcml.errors import DataError
-from hpcml.io.describe.sizes import human_bytes
 from hpcml.io.read.stored import each_chunk
+from hpcml.io.sizes import human_bytes
 
 __all__ = [
     "check_declared",

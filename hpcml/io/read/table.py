@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from scipy import sparse
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import Matrix, Source
 from hpcml.errors import DataError
-from hpcml.io.index.side_file import FileIndex, read_index
-from hpcml.io.index.verify import Verification
+from hpcml.io.files import index_path
 from hpcml.io.read.array_reader import ArrayReader, ChunkReader, FlatReader, LibraryReader, read_as
 from hpcml.io.read.decode import make_decoder
 from hpcml.io.read.handle import Traffic
@@ -30,6 +29,10 @@ from hpcml.io.read.mpio import check_mpio
 from hpcml.io.read.opened import OpenFiles
 from hpcml.io.read.rows import Buffers, Rows
 from hpcml.io.read.stored import StoredArray
+
+if TYPE_CHECKING:
+    from hpcml.io.index.side_file import FileIndex
+    from hpcml.io.index.verify import Verification
 
 __all__ = ["Access", "HDF5Table", "open_table"]
 
@@ -118,6 +121,8 @@ class HDF5Table:
     def compare_with(self, indexes: list[FileIndex | None]) -> None:
         """Compare what is read from now on with an index of each file. Before the first read."""
         if any(indexes):
+            from hpcml.io.index.verify import Verification
+
             self.verification = Verification(replace(self.layout, indexes=indexes))
             self.wraps.append(self.verification.wrapped)
 
@@ -343,6 +348,10 @@ def _located(path: Path, names: Columns, access: Access) -> Located:
     one = locate(path, names, allow_external=access.allow_external)
     if not access.verify:
         return one
+    if not any(index_path(file.path).exists() for file in one.layout.files):
+        return one._replace(layout=replace(one.layout, indexes=[None] * len(one.layout.files)))
+    from hpcml.io.index.side_file import read_index
+
     indexes = [read_index(*file) for file in one.layout.files]
     return one._replace(layout=replace(one.layout, indexes=indexes))
 

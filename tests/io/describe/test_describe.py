@@ -17,7 +17,7 @@ from hpcml.data import Source, make_partition
 from hpcml.io.describe import striping
 from hpcml.io.describe.advice import advice
 from hpcml.io.describe.file import describe_file
-from hpcml.io.describe.sizes import human_bytes
+from hpcml.io.sizes import human_bytes
 from hpcml.io.describe.storage import share_bytes
 from hpcml.io.describe.striping import Component, components, is_on_lustre
 from hpcml.io.index.side_file import IndexContent, write_index
