@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="HDF5 files, or one spec: the files and parts of its job",
     )
     parser.add_argument(
-        "-x", "--x", default="X", metavar="NAME", help="data set or CSR group of the rows (default: X)"
+        "-x", "--x", default="", metavar="NAME", help="data set or CSR group of the rows (default: X)"
     )
     parser.add_argument(
         "-y", "--y", default="", metavar="NAME", help="data set of the labels (default: y, if there is one)"
@@ -47,7 +47,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the indexes."""
-    work = _of_spec(args) if args.files[0].suffix in _SPECS else _of_files(args)
+    is_spec = args.files[0].suffix in _SPECS
+    if is_spec and (args.x or args.y or args.weight or args.allow_external):
+        raise SpecError("index: a spec names its data sets; leave -x, -y, --weight and --allow-external out")
+    if args.set and not is_spec:
+        raise SpecError("index: --set changes a spec, and data files were given")
+    work = _of_spec(args) if is_spec else _of_files(args)
 
     def index(comm: Communicator) -> int:
         work(comm, (lambda line: say(f"hpcml: {line}")) if comm.rank == 0 else lambda line: None)
@@ -61,7 +66,7 @@ def _of_files(args: argparse.Namespace) -> Callable[[Communicator, Callable[[str
         from hpcml.io.read.hdf5 import Columns
         from hpcml.run.indexing import index_files
 
-        columns = Columns(args.x, args.y, args.weight)
+        columns = Columns(args.x or "X", args.y, args.weight)
         index_files(comm, args.files, columns, tell, allow_external=args.allow_external)
 
     return work

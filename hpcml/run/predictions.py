@@ -16,7 +16,7 @@ from hpcml.collectives import Communicator, agreed
 from hpcml.data import Block
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset
-from hpcml.io.write.predictions import Columns, write_predictions
+from hpcml.io.write.predictions import Columns, refuse_other_files, write_predictions
 from hpcml.run.inputs import open_part
 from hpcml.run.parts import Parts
 from hpcml.run.trained import Rows, open_for_model
@@ -49,12 +49,13 @@ def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path, align
     DataError
         Model or rows cannot be used.
     OutputError
-        For want of space, quota or permission.
+        For want of space, quota or permission, or the output is there and holds something else.
     """
     with agreed(comm):
         for source in (path, rows.path):
             if output.exists() and source.exists() and output.samefile(source):
                 raise SpecError(f"-o {output}: would replace {source}, which is read; choose another name")
+        refuse_other_files(output)
     file, data = open_for_model(comm, path, rows, cache="none")
     model = model_from_arrays(file.about["kind"], file.arrays)
     about = {"model": str(path), "data": f"{rows.path}:{rows.x}", "labels": file.about["labels"]}

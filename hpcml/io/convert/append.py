@@ -100,7 +100,9 @@ def _old(comm: Communicator, path: Path) -> _Old:
     with agreed(comm):
         if comm.rank == 0:
             notes = stored_attributes(path)
-            if notes.get("hpcml_format") != FORMAT:
+            if not path.exists():
+                raise DataError(f"{path}: there is no such file; leave --append out to make it")
+            if notes.get("hpcml_format") != FORMAT or "hpcml_sources" not in notes:
                 raise DataError(f"{path} is no conversion of tables that rows can be added to")
             said = {name: json.loads(notes[f"hpcml_{name}"]) for name in ("sources", "summary", "columns")}
             said |= {"recipe": json.loads(notes["hpcml_recipe"]), "digest": notes["hpcml_digest"].decode()}

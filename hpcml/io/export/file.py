@@ -119,9 +119,9 @@ def export(
             rows = _unit_rows(table) * _PARQUET_UNITS
             with _aside(comm, destination) as aside:
                 write_parquet(comm, aside, destination, table, rows, partial(arrow_table, heading=heading))
-        for file in _files(kind, destination, table, heading):
-            with _aside(comm, file.path) as aside:
-                _write(comm, aside, file, table)
+        with ExitStack() as whole:  # X and y of npy appear together, or neither
+            for file in list(_files(kind, destination, table, heading)):
+                _write(comm, whole.enter_context(_aside(comm, file.path)), file, table)
     if comm.rank == 0:
         say(f"wrote {table.n_samples} rows to {destination}")
     return table.n_samples

@@ -101,7 +101,8 @@ class _File:
     def _column(self, name: str, x: str, n_rows: int) -> list[Segment]:
         item = self._found(name, h5py.Dataset)
         if item.shape not in ((n_rows,), (n_rows, 1)):
-            raise DataError(f"{self.path}: {x!r} has {n_rows} rows and {name!r} has shape {item.shape}")
+            sizes = f"{x!r} has {n_rows} rows and {name!r} has shape {item.shape}"
+            raise DataError(f"{self.path}: {sizes}; it must be one column of as many numbers")
         return self._segments(name, item)
 
     def _segments(self, name: str, item: h5py.Dataset) -> list[Segment]:

@@ -53,6 +53,8 @@ def reserve(handle: int, n_bytes: int) -> None:
     try:
         if n_bytes:
             os.posix_fallocate(handle, 0, n_bytes)
+    except OverflowError:
+        raise OSError(errno.EFBIG, "more bytes than a file can have") from None
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             raise

@@ -94,6 +94,27 @@ def write_predictions(
         remove_parts(path, but=kept)
 
 
+def refuse_other_files(path: Path) -> None:
+    """Refuse to replace what holds no predictions. Local.
+
+    Raises
+    ------
+    OutputError
+        It names the file.
+    """
+    if not path.name:
+        raise OutputError(f"cannot write {path}: it is a directory")
+    if not os.path.lexists(path):
+        return
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if {"row", "prediction"} <= set(file):
+                return
+    except OSError:
+        pass
+    raise OutputError(f"{path} is there and holds no predictions: move it, or name another path")
+
+
 def remove_parts(path: Path, but: str | None = None) -> None:
     """Remove what earlier writings of `path` left beside it; never what is not theirs. Local."""
     directory = parts_directory(path)

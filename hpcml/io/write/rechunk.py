@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import DataError, OutputError, SpecError
+from hpcml.io.index.compare import compare_with_index
 from hpcml.io.read.handle import identity_of
 from hpcml.io.read.opening import check_declared, check_written, found, open_file
 from hpcml.io.read.virtual import virtual_parts
@@ -101,6 +102,7 @@ def rechunk(
         with agreed(comm):
             if comm.rank == 0:
                 _check_names(source, destination, overwrite)
+        compare_with_index(comm, source)
         with _opened(comm, source) as file:
             with agreed(comm):
                 content = _Content(file, target, say)

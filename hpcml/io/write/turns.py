@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hpcml.collectives import Communicator, agreed
+from hpcml.errors import OutputError, shared
 from hpcml.io.lock import HELD, release, try_lock
 
 __all__ = ["one_writer"]
@@ -34,8 +35,10 @@ def one_writer(comm: Communicator, destination: Path, tell: Callable[[str], None
     Raises
     ------
     OutputError
-        The lock cannot be made.
+        The lock cannot be made, or the destination is a directory.
     """
+    if not destination.name:
+        raise shared(OutputError(f"cannot write {destination}: it is a directory"))
     lock = destination.with_name(destination.name + ".lock")
     handle = HELD
     told = False

@@ -17,10 +17,10 @@ from hpcml.data import Source, make_partition
 from hpcml.io.describe import striping
 from hpcml.io.describe.advice import advice
 from hpcml.io.describe.file import describe_file
-from hpcml.io.sizes import human_bytes
 from hpcml.io.describe.storage import share_bytes
 from hpcml.io.describe.striping import Component, components, is_on_lustre
 from hpcml.io.index.side_file import IndexContent, write_index
+from hpcml.io.sizes import human_bytes
 
 X = np.round(np.random.default_rng(0).normal(size=(3000, 8)), 2)
 
