@@ -128,7 +128,7 @@ def test_only_to_a_conversion(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "t.h5", "w") as file:
         file["X"] = np.zeros((2, 2))
     for name in ("t.h5", "none.h5"):
-        with pytest.raises(DataError, match="no conversion of tables|no such file"):
+        with pytest.raises(DataError, match=r"no conversion of tables|no such file"):
             add(2, parts(tmp_path)[:1], tmp_path / name)
 
 
