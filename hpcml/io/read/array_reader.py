@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hpcml.errors import DataError
 from hpcml.io.read.decode import Decoder
+from hpcml.io.read.decoders import Decoders
 from hpcml.io.read.handle import Handle, Traffic
 from hpcml.io.read.rows import Buffers
 from hpcml.io.read.stored import StoredArray
@@ -136,7 +137,7 @@ class ChunkReader:
     decode : Decoder
     cache_bytes : int
         Most bytes of decoded chunks that are kept for the next read.
-    pool : Executor, optional
+    decoders : Decoders, optional
         Decodes chunks on other cores.
     """
 
@@ -146,14 +147,14 @@ class ChunkReader:
         handle: Handle,
         decode: Decoder,
         cache_bytes: int,
-        pool: Executor | None = None,
+        decoders: Decoders | None = None,
     ) -> None:
         assert stored.chunk_shape is not None and stored.chunks is not None
         self.stored = stored
         self.handle = handle
         self._decode = decode
         self._cache_bytes = cache_bytes
-        self._pool = pool
+        self._decoders = decoders
         self._shape = stored.chunk_shape
         self._n_bytes = prod(self._shape) * stored.dtype.itemsize
         self._table = stored.chunks
@@ -161,9 +162,12 @@ class ChunkReader:
 
     def into(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """See ArrayReader."""
-        tasks = [lambda c=chunk: self._place(c, start, stop, out) for chunk in self._chunks(start, stop)]
-        for _ in map(_call, tasks) if self._pool is None else self._pool.map(_call, tasks):
-            pass
+        tasks = [partial(self._place, chunk, start, stop, out) for chunk in self._chunks(start, stop)]
+        if self._decoders is None or len(tasks) == 1:
+            for task in tasks:
+                task()
+        else:
+            self._decoders.run(tasks)
         self._cut = {number: held for number, held in self._cut.items() if self._last_row(number) > stop}
 
     def _chunks(self, start: int, stop: int) -> Iterator[_Chunk]:
@@ -223,10 +227,6 @@ def _thread_memory(n_bytes: int) -> NDArray[np.uint8]:
     if raw is None or raw.size < n_bytes:
         raw = _held.raw = np.empty(n_bytes, np.uint8)
     return raw[:n_bytes]
-
-
-def _call(task: Callable[[], None]) -> None:
-    task()
 
 
 def read_as(reader: ArrayReader, start: int, stop: int, out: NDArray[Any], buffers: Buffers) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from hpcml.errors import DataError
 from hpcml.io.files import index_path
 from hpcml.io.read.array_reader import ArrayReader, ChunkReader, FlatReader, LibraryReader, read_as
 from hpcml.io.read.decode import make_decoder
+from hpcml.io.read.decoders import Decoders
 from hpcml.io.read.handle import Traffic
 from hpcml.io.read.hdf5 import Columns, Located, locate
 from hpcml.io.read.layout import Segment, TableLayout, joined
@@ -106,7 +106,7 @@ class HDF5Table:
         self.compare_with(layout.indexes)
         self._readers: dict[tuple[int, str], ArrayReader] = {}
         self._starts = {name: [part.start for part in parts] for name, parts in layout.columns.items()}
-        self._pool: Executor | None = None
+        self._decoders: Decoders | None = None
 
     @property
     def path(self) -> Path:
@@ -200,13 +200,9 @@ class HDF5Table:
             check_filters(item)
             return LibraryReader(stored, item, self.traffic)
         handle = self._files.handle(number)
-        pool = self._decoders() if stored.filters else None
-        return ChunkReader(stored, handle, decode, self.access.chunk_cache, pool)
-
-    def _decoders(self) -> Executor | None:
-        if self._pool is None and self.access.threads > 1:
-            self._pool = ThreadPoolExecutor(self.access.threads, "hpcml-decode")
-        return self._pool
+        if stored.filters and self._decoders is None and self.access.threads > 1:
+            self._decoders = Decoders(self.access.threads)
+        return ChunkReader(stored, handle, decode, self.access.chunk_cache, self._decoders)
 
     def _csr(self, start: int, stop: int, buffers: Buffers) -> Matrix:
         parts = list(self._parts("X", start, stop))
@@ -272,9 +268,9 @@ class HDF5Table:
         self._files.close()
         if self.verification is not None:
             self.verification.close()
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        if self._decoders is not None:
+            self._decoders.close()
+            self._decoders = None
 
     def __enter__(self) -> HDF5Table:
         return self

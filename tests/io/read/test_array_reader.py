@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import h5py
@@ -16,6 +15,7 @@ from hpcml.errors import DataError
 from hpcml.io.read import array_reader as module
 from hpcml.io.read.array_reader import ChunkReader, FlatReader, LibraryReader, read_as
 from hpcml.io.read.decode import make_decoder
+from hpcml.io.read.decoders import Decoders
 from hpcml.io.read.handle import Handle, Traffic, identity_of
 from hpcml.io.read.rows import Buffers
 from hpcml.io.read.stored import stored_array
@@ -63,12 +63,12 @@ def read(reader, start, stop):
 def test_rows_in_chunks(tmp_path, form, threads):
     X = stores.matrix()
     path = stores.put(tmp_path / "rows.h5", X, **stores.STORED[form])
-    pool = ThreadPoolExecutor(threads) if threads else None
+    pool = Decoders(threads) if threads else None
     reader = chunk_reader(path, pool=pool)
     for start, stop in [*pairwise(CUTS), (0, ROWS), (333, 333), (590, 600), (0, 1)]:
         np.testing.assert_array_equal(read(reader, start, stop), X[start:stop])
     if pool:
-        pool.shutdown()
+        pool.close()
 
 
 @pytest.mark.parametrize("form", ["gzip shuffle", "gzip 2-D", "one chunk"])
@@ -159,7 +159,7 @@ def test_a_chunk_that_cannot_be_decoded(tmp_path, threads):
     with path.open("r+b") as raw:
         raw.seek(offset)
         raw.write(b"\xff" * size)
-    pool = ThreadPoolExecutor(threads) if threads else None
+    pool = Decoders(threads) if threads else None
     reader = chunk_reader(path, pool=pool)
     read(reader, 0, 240)
     with pytest.raises(
@@ -167,7 +167,7 @@ def test_a_chunk_that_cannot_be_decoded(tmp_path, threads):
     ):
         read(reader, 230, 600)
     if pool:
-        pool.shutdown()
+        pool.close()
 
 
 @pytest.mark.parametrize("form", ["fletcher32", "gzip fletcher32", "bitshuffle"])
