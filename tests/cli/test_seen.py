@@ -16,6 +16,7 @@ TABLE = r"""
 run           small: converged, the certificate is at most tol \(1e-08\)
 rows          \d+ training, \d+ measured
 features      6
+read          57\.4 KiB in 2 passes, kept in memory
 ranks         1 on 1 node, 10 shards
 iterations    \d+ of lbfgs \(asked for\)
 objective     0\.\d{6,10}
