@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from hpcml.errors import DataError
-from hpcml.io.read.stored import each_chunk
+from hpcml.io.read.stored import chunk_grid, each_chunk
 from hpcml.io.sizes import human_bytes
 
 __all__ = [
@@ -199,7 +199,7 @@ def _called(item: h5py.Dataset) -> str:
 
 def expected_chunks(item: h5py.Dataset) -> int:
     """Return the number of chunks that a fully written data set of this shape has. Local."""
-    return prod(-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True))
+    return prod(chunk_grid(item))
 
 
 def check_declared(item: h5py.Dataset) -> None:
@@ -269,17 +269,9 @@ def check_written(item: h5py.Dataset) -> None:
 
 
 def _first_missing_row(item: h5py.Dataset) -> int:
-    grid = [-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True)]
     numbers: list[int] = []
-
-    def note(chunk: Any) -> None:
-        number = 0
-        for offset, length, count in zip(chunk.chunk_offset, item.chunks, grid, strict=True):
-            number = number * count + offset // length
-        numbers.append(number)
-
-    each_chunk(item, note)
+    each_chunk(item, lambda number, _: numbers.append(number))
     there = np.unique(np.asarray(numbers, np.int64))
     gaps = np.flatnonzero(there != np.arange(there.size))
     first = int(gaps[0]) if gaps.size else there.size
-    return first // int(prod(grid[1:])) * int(item.chunks[0])
+    return first // prod(chunk_grid(item)[1:]) * int(item.chunks[0])

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["StoredArray", "each_chunk", "stored_array"]
+__all__ = ["StoredArray", "chunk_grid", "each_chunk", "stored_array"]
 
 _UNWRITTEN = (-1, 0, 0)
 
@@ -100,7 +100,7 @@ def stored_array(item: h5py.Dataset) -> StoredArray:
         return StoredArray(base.name, base.shape, base.dtype, None if offset is None else int(offset))
     chunk_shape = tuple(map(int, item.chunks))
     return StoredArray(
-        base.name, base.shape, base.dtype, None, chunk_shape, _chunk_table(item, chunk_shape), _filters(item)
+        base.name, base.shape, base.dtype, None, chunk_shape, _chunk_table(item), _filters(item)
     )
 
 
@@ -109,29 +109,39 @@ def _is_numpy_type(item: h5py.Dataset) -> bool:
     return bool(h5py.h5t.py_create(item.dtype, logical=True) == item.id.get_type())
 
 
-def _chunk_table(item: h5py.Dataset, chunk_shape: tuple[int, ...]) -> NDArray[np.int64]:
-    grid = tuple(-(-n // c) for n, c in zip(item.shape, chunk_shape, strict=True))
-    table = np.tile(np.array(_UNWRITTEN, np.int64), (prod(grid), 1))
-    strides = [prod(grid[axis + 1 :]) for axis in range(len(grid))]
+def _chunk_table(item: h5py.Dataset) -> NDArray[np.int64]:
+    table = np.tile(np.array(_UNWRITTEN, np.int64), (prod(chunk_grid(item)), 1))
 
-    def note(chunk: Any) -> None:
-        place = sum(
-            start // length * stride
-            for start, length, stride in zip(chunk.chunk_offset, chunk_shape, strides, strict=True)
-        )
-        table[place] = chunk.byte_offset, chunk.size, chunk.filter_mask
+    def note(number: int, chunk: Any) -> None:
+        table[number] = chunk.byte_offset, chunk.size, chunk.filter_mask
 
     each_chunk(item, note)
     return table
 
 
-def each_chunk(item: h5py.Dataset, note: Callable[[Any], object]) -> None:
-    """Call `note` with what HDF5 knows of each chunk that was written. Local."""
+def chunk_grid(item: h5py.Dataset) -> tuple[int, ...]:
+    """Return how many chunks a data set of this shape has along each axis. Local."""
+    return tuple(-(-n // c) for n, c in zip(item.shape, item.chunks, strict=True))
+
+
+def each_chunk(item: h5py.Dataset, note: Callable[[int, Any], object]) -> None:
+    """Call `note` with the number of each chunk that was written and what HDF5 knows of it. Local.
+
+    Chunks are numbered in row-major order of their grid.
+    """
+    grid, lengths = chunk_grid(item), item.chunks
+
+    def numbered(chunk: Any) -> None:
+        number = 0
+        for start, length, count in zip(chunk.chunk_offset, lengths, grid, strict=True):
+            number = number * count + start // length
+        note(number, chunk)
+
     if hasattr(item.id, "chunk_iter"):
-        item.id.chunk_iter(note)
+        item.id.chunk_iter(numbered)
         return
     for i in range(item.id.get_num_chunks()):  # HDF5 1.10, which is slow at it
-        note(item.id.get_chunk_info(i))
+        numbered(item.id.get_chunk_info(i))
 
 
 def _filters(item: h5py.Dataset) -> tuple[tuple[int, tuple[int, ...]], ...]:
