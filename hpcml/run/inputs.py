@@ -56,6 +56,8 @@ def _matching(path: Path) -> list[Path]:
 def try_untrusted(spec: Spec) -> None:
     """With `data.io.untrusted`, let a child process open each data file first. Local; before MPI starts.
 
+    A file that the run itself makes is not among them.
+
     Raises
     ------
     DataError
@@ -64,9 +66,11 @@ def try_untrusted(spec: Spec) -> None:
     if spec.data.io.untrusted:
         from hpcml.io.describe.preflight import preflight
 
+        is_made = bool(spec.data.source) or spec.data.generate is not None
+        given = () if is_made else spec.data.path
         test = spec.data.split.test
-        for named in (*spec.data.path, *([test] if isinstance(test, Path) else [])):
-            for path in _matching(named) if not spec.data.source else ():
+        for named in (*given, test) if isinstance(test, Path) else given:
+            for path in _matching(named):
                 preflight(path)
 
 

@@ -12,7 +12,7 @@ import stores
 
 from hpcml.collectives import SerialCommunicator, run_threads
 from hpcml.errors import DataError
-from hpcml.run.inputs import data_files, make_layout, open_part, open_rows
+from hpcml.run.inputs import data_files, make_layout, open_part, open_rows, try_untrusted
 from hpcml.spec import parse_spec
 
 SIZES = [1, 2, 3, 5]
@@ -140,3 +140,22 @@ def test_a_whole_run_over_a_pattern_and_a_list(tmp_path):
     bad = small.write_spec(tmp_path / "bad.yaml", rows, data__path=str(tmp_path / "nothing*.h5"))
     done = small.hpcml("run", bad, f"output.dir={tmp_path / 'bad'}", check=3)
     assert "nothing*.h5: no file fits this pattern" in done.stderr
+
+
+GENERATED = {"kind": "classification", "rows": 9, "features": 2}
+
+
+@pytest.mark.parametrize(
+    ("made", "opened"),
+    [({}, ["part-1.h5", "part-10.h5", "part-2.h5", "other.h5"]), ({"generate": GENERATED}, ["other.h5"])],
+    ids=["given", "made by the run"],
+)
+def test_a_child_opens_first_what_the_run_did_not_make(folder, monkeypatch, made, opened):
+    tried = []
+    monkeypatch.setattr("hpcml.io.describe.preflight.preflight", tried.append)
+    tree = small.tree(Path("x"))
+    tree["data"] |= {"split": {"method": "file", "test": str(folder / "other.h5")}, "io": {"untrusted": True}}
+    tree["data"] |= {"path": str(folder / ("new.h5" if made else "part-*.h5")), **made}
+    spec = parse_spec(json.dumps(tree), source="spec.yaml", directory=Path("/specs"))
+    try_untrusted(spec)
+    assert [path.name for path in tried] == opened
