@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def matrix(dtype: str = "<f8", n: int = small.N_ROWS, d: int = small.N_COLUMNS, 
     whole = np.round(rng.normal(size=(n, d)) * 40)
     kind = np.dtype(dtype).kind
     return (whole > 0 if kind == "b" else np.abs(whole) if kind == "u" else whole).astype(dtype)
+
+
+def open_below(directory: Path) -> list[str]:
+    """Return what this process holds open in a directory, a name for each descriptor."""
+    names = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing's own is closed by now
+            names.append(str(descriptor.readlink()))
+    return [name for name in names if name.startswith(f"{directory}/")]
 
 
 def put(path: Path, X: Any, *, name: str = "X", **options: Any) -> Path:

@@ -24,7 +24,6 @@ from hpcml.io.read.table import open_table
 
 __all__ = ["HDF5Dataset", "Layout", "fits_in_memory", "open_hdf5"]
 
-UNIT_BYTES = 4 << 20
 _CACHES = ("auto", "memory", "none")
 
 
@@ -170,9 +169,9 @@ class HDF5Dataset:
         self.rows.check()
 
     def _units(self) -> Sequence[range]:
-        """Return my shards in runs of a read unit: at least 4 MiB, and whole shards."""
+        """Return my shards in runs of a read unit: whole shards, at least what the rows are best read in."""
         shard_bytes = self.rows.source.row_bytes * self.partition.shard_rows
-        step = max(1, ceil(UNIT_BYTES / shard_bytes))
+        step = max(1, ceil(self.rows.unit_bytes / shard_bytes))
         mine = self._mine
         return [range(first, min(first + step, mine.stop)) for first in range(mine.start, mine.stop, step)]
 

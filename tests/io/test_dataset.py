@@ -38,7 +38,7 @@ def rows(tmp_path_factory):
 @pytest.fixture
 def units(monkeypatch):
     """Read units of two shards: a rank's pass has several."""
-    monkeypatch.setattr(dataset, "UNIT_BYTES", 2 * SHARD)
+    monkeypatch.setattr("hpcml.io.read.table.UNIT_BYTES", 2 * SHARD)
 
 
 @pytest.fixture

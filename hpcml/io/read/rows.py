@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from hpcml.data import Matrix, Source
 
-__all__ = ["Buffers", "RowReader", "Rows"]
+__all__ = ["UNIT_BYTES", "WIDE_UNIT_BYTES", "Buffers", "RowReader", "Rows"]
+
+UNIT_BYTES = 4 << 20
+"""A read unit that still lies in the processor's cache when it is computed with."""
+WIDE_UNIT_BYTES = 12 << 20
+"""A read unit where what is done for each of them costs more than the cache gives."""
 
 
 class Rows(NamedTuple):
@@ -63,6 +68,10 @@ class RowReader(Protocol):
     @property
     def source(self) -> Source:
         """What decides the partition."""
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of X that are best asked for at a time."""
 
     def read(self, start: int, stop: int, buffers: Buffers | None = None) -> Rows:
         """Return rows ``start:stop``, in `buffers` where given: their next use overwrites them."""

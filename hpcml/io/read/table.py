@@ -27,7 +27,7 @@ from hpcml.io.read.hdf5 import Columns, Located, locate
 from hpcml.io.read.layout import Segment, TableLayout, joined
 from hpcml.io.read.mpio import check_mpio
 from hpcml.io.read.opened import OpenFiles
-from hpcml.io.read.rows import Buffers, Rows
+from hpcml.io.read.rows import UNIT_BYTES, WIDE_UNIT_BYTES, Buffers, Rows
 from hpcml.io.read.stored import StoredArray
 
 if TYPE_CHECKING:
@@ -117,6 +117,13 @@ class HDF5Table:
     def source(self) -> Source:
         """What decides the partition."""
         return self.layout.source(self.dtype.itemsize)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of X that are best asked for at a time: threads that decode need chunks to share."""
+        stored = (array for part in self.layout.columns["X"] for array in part.arrays)
+        is_shared = self.access.threads > 1 and any(array.filters for array in stored)
+        return WIDE_UNIT_BYTES if is_shared else UNIT_BYTES
 
     def compare_with(self, indexes: list[FileIndex | None]) -> None:
         """Compare what is read from now on with an index of each file. Before the first read."""

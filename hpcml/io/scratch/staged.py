@@ -15,7 +15,7 @@ from scipy import sparse
 
 from hpcml.data import Matrix, Source
 from hpcml.errors import OutputError
-from hpcml.io.read.rows import Buffers, RowReader, Rows
+from hpcml.io.read.rows import WIDE_UNIT_BYTES, Buffers, RowReader, Rows
 from hpcml.io.scratch.folder import Folder
 
 __all__ = ["Record", "Shape", "StagedRows", "damaged", "map_parts", "offsets_of", "parse_records"]
@@ -157,6 +157,7 @@ class StagedRows:
         self.n_samples, self.n_features = shape.n_samples, shape.n_features
         self.dtype, self.is_sparse, self.source = shape.dtype, shape.is_sparse, shape.source
         self.start, self.stop = start, stop
+        self.unit_bytes = WIDE_UNIT_BYTES  # nothing is copied: a unit takes no memory
         nothing = np.zeros(8, np.uint8)  # the leading 0 of indptr
         self._parts = {
             part: parts.get(part, nothing if part == "indptr" else nothing[:0]).view(kind)

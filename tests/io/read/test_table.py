@@ -340,26 +340,24 @@ def test_many_files(tmp_path, monkeypatch):
     monkeypatch.setattr("hpcml.io.read.opened.resource.getrlimit", lambda _: (32, 32))
     X = stores.matrix(n=300)
     paths = [stores.put(tmp_path / f"{i:03}.h5", X[3 * i : 3 * i + 3]) for i in range(100)]
-    before = len(os.listdir("/proc/self/fd"))
     with stores.opened(*paths) as table:
         for _ in range(2):
             np.testing.assert_array_equal(table.read(0, 300).X, X)
         table.check()
-        assert len(os.listdir("/proc/self/fd")) <= before + 8
-    assert len(os.listdir("/proc/self/fd")) == before
+        assert len(stores.open_below(tmp_path)) == 8
+    assert not stores.open_below(tmp_path)
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_is_refused_leaves_no_file_open(tmp_path, size):
     good = stores.put(tmp_path / "good.h5", stores.matrix())
-    before = len(os.listdir("/proc/self/fd"))
 
     def work(comm):
         with pytest.raises(DataError):
             stores.opened(good, good, good, good, tmp_path / "missing.h5", comm=comm)
 
     run_threads(size, work)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not stores.open_below(tmp_path)
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ Y, WEIGHT = RNG.normal(size=N_ROWS), RNG.random(N_ROWS)
 class ArrayRows:
     """A RowReader of arrays that counts what is read of it."""
 
+    unit_bytes = 1 << 20
+
     def __init__(self, X=DENSE, y=Y, weight=WEIGHT, dtype=np.float64):
         self.X, self.y, self.weight = X.astype(dtype), y, weight
         self.n_samples, self.n_features = X.shape
@@ -512,6 +514,7 @@ partition = RowPartition(960, 96, 32, tuple(10 * r // comm.size for r in range(c
 class Reader:
     n_samples, n_features, dtype, is_sparse = 960, 4, np.dtype("f8"), False
     source = Source(960, 4, 32.0)
+    unit_bytes = 1 << 20
     n_read = 0
 
     def read(self, start, stop, buffers=None):
