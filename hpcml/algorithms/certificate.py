@@ -50,21 +50,33 @@ def make_reference(point: Point) -> Reference:
 def _certificate(objective: Objective, reference: Reference, point: Point) -> Certificate:
     """Return the certificate of a point whose intercept is optimal. Local.
 
-    For l2 the dual point ``-r`` gives ``F(w) - D = sum_j g_j^2 / (2 alpha_j)``: Fenchel and Young hold with
-    equality, so the losses cancel. It is feasible where ``sum s r = 0``, which is dF/db = 0. Without a
-    penalty it is ``||g||_inf / ||g at 0||_inf``.
+    The dual point is ``-t r`` with the slopes r of the loss and the largest t <= 1 at which the conjugate of
+    the penalty p is finite: t = 1 where every weight has an l2 strength. It is feasible for the intercept
+    where ``sum s r = 0``, which is dF/db = 0. With the mean loss L, its gradient q, Fenchel's and Young's
+    equality at r, and ``f*(t r) <= t f*(r) + (1 - t) f*(0)``, since conjugates are convex,
+
+        ``F(w) - D <= (1 - t) L(w) + p(w) + p*(-t q) + t q . w``
+
+    for losses that are not negative. Without a penalty it is ``||g||_inf / ||g at 0||_inf`` of the smallest
+    subgradients g.
 
     References
     ----------
-    Boyd and Vandenberghe, "Convex Optimization" (2004), section 5.5.
+    Boyd and Vandenberghe, "Convex Optimization" (2004), section 5.5; Massias, Vaiter, Gramfort and Salmon,
+    "Dual Extrapolation for Sparse GLMs", JMLR 21 (2020), section 2.
     """
-    weights, _ = objective.split(point.gradient)
+    penalty = objective.penalty
+    w, _ = objective.split(point.w)
+    gradient, _ = objective.split(point.gradient)
     at_intercept = abs(float(point.gradient[-1])) if objective.fit_intercept else 0.0
-    if objective.penalty.is_strong:
-        gap = float(np.sum(np.square(weights) / (2 * objective.penalty.alpha)))
+    if penalty.has_gap:
+        slope = penalty.gradient(w) - gradient
+        share = penalty.feasible_share(slope)
+        loss = point.value - penalty.value(w)
+        gap = (1 - share) * loss + penalty.fenchel_gap(w, share * slope)
         scale = max(reference.value, float(np.finfo(float).eps))
         return Certificate(gap / scale, "duality_gap", gap, at_intercept)
-    largest = float(np.abs(point.gradient).max(initial=0.0))
+    largest = max(float(np.abs(penalty.residual(w, gradient)).max(initial=0.0)), at_intercept)
     value = largest / reference.gradient_max if reference.gradient_max else float(largest > 0)
     return Certificate(value, "kkt", float("nan"), at_intercept)
 

@@ -3,31 +3,73 @@
 from __future__ import annotations
 
 from hpcml.algorithms.gradient_descent import GradientDescent
+from hpcml.algorithms.gram import Gram
 from hpcml.algorithms.lbfgs import LBFGS
+from hpcml.algorithms.losses import Loss, Squared
 from hpcml.algorithms.nesterov import Nesterov
 from hpcml.algorithms.newton import NewtonCholesky
+from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.penalties import Penalty
+from hpcml.algorithms.proximal_newton import ProximalNewton
 from hpcml.algorithms.solver import Solver
+from hpcml.errors import SpecError, shared
 
-__all__ = ["SOLVERS", "choose_solver"]
+__all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
-SOLVERS = ("gd", "nesterov", "lbfgs", "newton")
-_NEWTON_FEATURES = 1000
+SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "prox_newton", "gram")
+_SMOOTH = ("gd", "lbfgs", "newton")
+_HESSIAN_FEATURES = 1000
 
 
-def choose_solver(name: str, n_features: int, memory: int = 10) -> tuple[Solver, str]:
+def choose_solver(name: str, objective: Objective, memory: int = 10) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
-    d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS.
+    d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS. With an l1 strength or bounds it takes
+    the Gram matrix for a squared loss up to 1,000 features, else the proximal Newton method.
+
+    Raises
+    ------
+    SpecError
+        The solver cannot minimise this loss with this penalty.
     """
+    if name != "auto":
+        _check_pair(name, objective.loss, objective.penalty)
+        return make_solver(name, memory), "asked for"
+    chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
+    return make_solver(chosen, memory), f"auto: {why}"
+
+
+def make_solver(name: str, memory: int = 10) -> Solver:
+    """Return the solver of this name. Local."""
     solvers: dict[str, Solver] = {
         "gd": GradientDescent(),
         "nesterov": Nesterov(),
         "lbfgs": LBFGS(memory),
         "newton": NewtonCholesky(),
+        "prox_newton": ProximalNewton(),
+        "gram": Gram(),
     }
-    if name != "auto":
-        return solvers[name], "asked for"
-    if n_features <= _NEWTON_FEATURES:
-        return solvers["newton"], f"auto: {n_features} features are few enough for the Hessian"
-    return solvers["lbfgs"], f"auto: {n_features} features are too many for the Hessian"
+    return solvers[name]
+
+
+def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
+    if name in _SMOOTH and not penalty.is_smooth:
+        raise shared(
+            SpecError(
+                f"solver {name} needs a penalty with a gradient, and l1 strengths and bounds have none: take "
+                "prox_newton, nesterov or auto"
+            )
+        )
+    if name == "gram" and not isinstance(loss, Squared):
+        raise shared(SpecError(f"solver gram is for the squared loss, and the loss is {loss.name}"))
+
+
+def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:
+    is_few = d <= _HESSIAN_FEATURES
+    count = f"{d} features are {'few enough' if is_few else 'too many'} for the"
+    if penalty.is_smooth:
+        return ("newton" if is_few else "lbfgs"), f"{count} Hessian"
+    if isinstance(loss, Squared) and is_few:
+        return "gram", f"the loss is squared and {count} Gram matrix"
+    return "prox_newton", "the penalty makes weights zero or bounds them"

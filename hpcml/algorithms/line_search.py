@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcml.algorithms.objective import Objective, Point, Vector
 
@@ -13,14 +14,14 @@ _ROUNDING = 1e-10
 _GRID = 2.0 ** np.arange(6, -26, -2)
 
 
-def _accepts(reference: float, slope: float, step: float, trial: Point, direction: Vector) -> bool:
+def _accepts(reference: float, slope: float, step: float, trial: Point, slope_there: float) -> bool:
     """Armijo's rule, or where rounding hides the decrease Hager and Zhang's rule on slopes."""
     if not trial.is_finite:
         return False
     if trial.value <= reference + _SUFFICIENT * step * slope:
         return True
     flat = trial.value <= reference + _ROUNDING * abs(reference)
-    return flat and float(trial.gradient @ direction) <= (2 * _SUFFICIENT - 1) * slope
+    return flat and slope_there <= (2 * _SUFFICIENT - 1) * slope
 
 
 def search(
@@ -30,7 +31,7 @@ def search(
     guess: float,
     *,
     reference: float | None = None,
-    hessian: bool = False,
+    columns: NDArray[np.int64] | None = None,
 ) -> tuple[Point, float]:
     """Return the next point on ``w + t direction`` and its step t; t = 0 where none is better.
 
@@ -39,27 +40,28 @@ def search(
 
     ``F(w + t p) <= reference + 1e-4 t p . g`` is asked for (Nocedal and Wright, "Numerical Optimization",
     2006, section 3.1), or near the minimum, where the difference is rounding, the slope condition of Hager
-    and Zhang 2005, doi:10.1137/030601880, equation 4.1.
+    and Zhang 2005, doi:10.1137/030601880, equation 4.1. With the rough part r of the penalty, ``p . g + r(w +
+    p) - r(w)`` stands for the slope (Lee, Sun and Saunders 2014, doi:10.1137/130921428, section 2.3).
 
     Parameters
     ----------
     start : Point
     direction : (n_parameters,) array
-        With ``direction . gradient < 0``.
+        Downhill. Where the penalty has a rough part, the whole step to the minimiser of a model.
     guess : float
         Step to try first.
     reference : float, optional
         Value to improve on; that of `start` by default.
-    hessian : bool
-        Evaluate the Hessian too.
+    columns : (k,) array of int64, optional
+        Evaluate the Hessian of these columns too.
     """
-    slope = float(start.gradient @ direction)
+    slope = _slope(objective, start, start.gradient, direction)
     reference = start.value if reference is None else reference
     first = start.w + guess * direction
     if not slope < 0 or (first == start.w).all():  # a step that rounding swallows would be taken for ever
         return start, 0.0
-    trial = objective.evaluate(first, hessian=hessian, window=start.window)
-    if _accepts(reference, slope, guess, trial, direction):
+    trial = objective.evaluate(first, columns=columns, window=start.window)
+    if _accepts(reference, slope, guess, trial, _slope(objective, start, trial.gradient, direction)):
         return trial, guess
     steps = np.asarray(guess * _GRID, np.float64)
     values = objective.line(start.w, direction).values(steps)
@@ -67,5 +69,13 @@ def search(
     if not good.any():
         return start, 0.0
     best = float(steps[np.argmin(np.where(good, values, np.inf))])
-    trial = objective.evaluate(start.w + best * direction, hessian=hessian, window=start.window)
+    trial = objective.evaluate(start.w + best * direction, columns=columns, window=start.window)
     return (trial, best) if trial.is_finite else (start, 0.0)
+
+
+def _slope(objective: Objective, start: Point, gradient: Vector, direction: Vector) -> float:
+    """Return the slope along a direction, of the rough part the mean over the whole step."""
+    w, p = (objective.split(vector)[0] for vector in (start.w, direction))
+    secant = objective.penalty.secant(w, p)
+    # Summed before the product: near the minimum the two nearly cancel.
+    return float(np.append(gradient[: w.size] + secant, gradient[w.size :]) @ direction)

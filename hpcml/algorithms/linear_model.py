@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.losses import Logistic, Loss, Squared
 from hpcml.algorithms.objective import Objective
-from hpcml.algorithms.penalties import L2
+from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot
 from hpcml.algorithms.scaling import Scaling, fit_scaling
 from hpcml.algorithms.survey import Survey
@@ -32,9 +32,15 @@ class ModelSettings:
     ----------
     kind : {"logistic_regression", "linear_regression"}
     alpha : float or None
-        l2 strength on the mean loss; 0 for none.
+        Strength of the penalty on the mean loss; 0 for none.
     C : float or None
         In its place, ``alpha = 1 / (C sum s)``, scikit-learn's scaling.
+    l1_ratio : float
+        The penalty is ``alpha (l1_ratio ||w||_1 + (1 - l1_ratio) / 2 ||w||^2)``.
+    factors : float or (n_features,) array
+        Multiply alpha for each feature.
+    lower, upper : float or (n_features,) array
+        Bounds on the coefficients of the original features; zero lies between them.
     fit_intercept : bool
     with_mean, with_std : bool
         Standardise the features: the penalty then acts on the weights of the standardised ones.
@@ -43,6 +49,10 @@ class ModelSettings:
     kind: str
     alpha: float | None = None
     C: float | None = None
+    l1_ratio: float = 0.0
+    factors: float | Vector = 1.0
+    lower: float | Vector = -np.inf
+    upper: float | Vector = np.inf
     fit_intercept: bool = True
     with_mean: bool = False
     with_std: bool = False
@@ -130,10 +140,10 @@ def make_objective(
 
     Collective: two passes, four messages; none with `known`, the answer of
     ``fit_scaling(data, True, True)``. Solvers work on features of their own scales, whatever was asked
-    for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the strength alpha_j on the original
+    for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the l2 strength alpha_j on the original
     coefficient and the largest curvature c of the loss. Weights v of those features with strengths
-    ``alpha_j / t_j^2`` give the user's own objective, with a Hessian whose diagonal is near c: well
-    conditioned where only the scales were bad.
+    ``alpha_j / t_j^2``, for l1 divided by t_j, give the user's own objective, with a Hessian whose diagonal
+    is near c: well conditioned where only the scales were bad.
     """
     loss = make_loss(settings.kind, found.classes)
     full = known or fit_scaling(data, True, True)
@@ -141,11 +151,15 @@ def make_objective(
     asked = Scaling(
         full.mean if settings.with_mean else np.zeros(d), full.scale if settings.with_std else np.ones(d)
     )
-    strength = settings.strength(found.total_weight) * np.square(asked.scale)
-    scale = np.sqrt(np.square(full.scale) + strength / loss.max_curvature)
+    alpha = settings.strength(found.total_weight) * np.broadcast_to(settings.factors, (d,))
+    l2 = alpha * (1 - settings.l1_ratio) * np.square(asked.scale)
+    scale = np.sqrt(np.square(full.scale) + l2 / loss.max_curvature)
     # Without an intercept nothing can make up for a shift of the features.
     scaling = Scaling(full.mean if settings.fit_intercept else asked.mean, scale)
-    penalty = L2(strength / np.square(scale))
+    l1 = alpha * settings.l1_ratio * asked.scale
+    penalty = make_penalty(
+        d, l2 / np.square(scale), l1 / scale, settings.lower * scale, settings.upper * scale
+    )
     total, has_intercept = found.total_weight, settings.fit_intercept
     return Objective(data, loss, penalty, scaling, total, has_intercept, ballot or Ballot()), asked
 

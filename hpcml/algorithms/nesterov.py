@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from hpcml.algorithms.line_search import search
 from hpcml.algorithms.objective import Objective, Point, Vector
+from hpcml.algorithms.penalties import make_penalty
 
 __all__ = ["Nesterov"]
 
@@ -23,16 +24,16 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class Nesterov:
-    """``v' = x - g(x) / L``, ``x' = v' + beta (v' - v)``: gradients are taken at x alone.
+    """``v' = prox(x - g(x) / L)``, ``x' = v' + beta (v' - v)``: gradients are taken at x alone.
 
-    L grows when two gradients show more curvature: ``F(x) >= F(x') + g' . (x - x') + ||g - g'||^2 / (2 L)``
-    is the inequality that an L-smooth convex function keeps. Momentum restarts where it points uphill. One
-    message an iteration.
+    With a penalty that has a rough part this is FISTA. L grows when two gradients show more curvature:
+    ``f(x) >= f(x') + g' . (x - x') + ||g - g'||^2 / (2 L)`` is what an L-smooth convex function keeps. Momentum restarts where it points uphill. One message an iteration. A weight that is zero in v and v' is
+    zero in x'.
 
     References
     ----------
     Nesterov, "Introductory Lectures on Convex Optimization" (2004), theorem 2.1.5 and section 2.2;
-    O'Donoghue and Candès 2015, doi:10.1007/s10208-013-9150-3.
+    Beck and Teboulle 2009, doi:10.1137/080716542; O'Donoghue and Candès 2015, doi:10.1007/s10208-013-9150-3.
     """
 
     state_type: ClassVar[Any] = _State
@@ -40,28 +41,46 @@ class Nesterov:
 
     def init(self, objective: Objective, w: Vector) -> _State:
         """Return the state at w, its step from a line search. Collective, three messages, or six."""
-        point = objective.evaluate(w)
+        smooth = replace(objective, penalty=make_penalty(objective.data.n_features, objective.penalty.l2))
+        point = smooth.evaluate(w)
         norm = float(np.linalg.norm(point.gradient))
-        _, step = search(objective, point, -point.gradient, 1.0 / max(norm, 1e-300))
-        return _State(point, w, 1.0, step, step == 0.0)
+        _, step = search(smooth, point, -point.gradient, 1.0 / max(norm, 1e-300))
+        whole = point._replace(value=point.value + _rough(objective, w))
+        return _State(whole, w, 1.0, step, step == 0.0)
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state. Collective, one message."""
         x = state.point
-        w = x.w - state.step * x.gradient
-        uphill = float(x.gradient @ (w - state.w)) > 0
+        w = _prox(objective, x.w - state.step * x.gradient, state.step)
+        uphill = float((x.w - w) @ (w - state.w)) > 0
         before = 1.0 if uphill else state.momentum
         momentum = 0.5 * (1 + np.sqrt(1 + 4 * before * before))
         beta = 0.0 if uphill else (before - 1) / momentum
-        new = objective.evaluate(w + beta * (w - state.w), window=x.window)
-        if new.is_finite and _is_smooth(x, new, state.step):
+        ahead = _inside(objective, w + beta * (w - state.w))
+        new = objective.evaluate(ahead, window=x.window)
+        if new.is_finite and _is_smooth(objective, x, new, state.step):
             return _State(new, w, float(momentum), state.step, bool((new.w == x.w).all()))
         return _State(x, x.w, 1.0, state.step / 2, state.step < 1e-300)
 
 
-def _is_smooth(old: Point, new: Point, step: float) -> bool:
-    """Whether 1 / step bounds the curvature between two points, as far as rounding shows."""
-    bend = old.value - new.value - float(new.gradient @ (old.w - new.w))
+def _prox(objective: Objective, w: Vector, step: float) -> Vector:
+    d = objective.data.n_features
+    return np.append(objective.penalty.prox(w[:d], step), w[d:])
+
+
+def _inside(objective: Objective, w: Vector) -> Vector:
+    d, penalty = objective.data.n_features, objective.penalty
+    return np.append(np.clip(w[:d], penalty.lower, penalty.upper), w[d:])
+
+
+def _rough(objective: Objective, w: Vector) -> float:
+    return objective.penalty.rough_value(objective.split(w)[0])
+
+
+def _is_smooth(objective: Objective, old: Point, new: Point, step: float) -> bool:
+    """Whether 1 / step bounds the smooth part's curvature between two points, as far as rounding shows."""
+    rough = _rough(objective, old.w) - _rough(objective, new.w)
+    bend = old.value - new.value - rough - float(new.gradient @ (old.w - new.w))
     change = old.gradient - new.gradient
     rounding = 1e-12 * max(abs(old.value), abs(new.value))
     return 0.5 * step * float(change @ change) <= bend + rounding

@@ -36,14 +36,14 @@ class NewtonCholesky:
 
     def init(self, objective: Objective, w: Vector) -> _State:
         """Return the state at w. Collective, two messages."""
-        point = objective.evaluate(w, hessian=True)
+        point = objective.evaluate(w, columns=objective.all_columns)
         return _State(point, not point.gradient.any())
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state. Collective, one message as a rule."""
         point = state.point
         direction = -_solved(point.hessian, point.gradient, objective.scaling.scale)
-        new, t = search(objective, point, direction, 1.0, hessian=True)
+        new, t = search(objective, point, direction, 1.0, columns=objective.all_columns)
         return _State(new, t == 0.0)
 
 

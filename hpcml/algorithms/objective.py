@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.rows import Piece, gram, pieces, raw_prediction
 from hpcml.algorithms.losses import Loss, Terms
-from hpcml.algorithms.penalties import L2
+from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.algorithms.scaling import Scaling
 from hpcml.collectives.reproducible import reduce_partials
@@ -34,7 +34,8 @@ class Point(NamedTuple):
         Weights of the scaled features, then the intercept where there is one.
     value : float
     gradient : (n_parameters,) array
-    hessian : (n_parameters, n_parameters) array, or (0, 0) where it was not asked for
+    hessian : (n, n) array
+        Of the columns that were asked for, then the intercept; (0, 0) where none were.
     window : array of int64
         Of the reduction that gave these numbers, for the next one.
     """
@@ -53,18 +54,18 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + 1/2 sum_j alpha_j w_j^2``.
+    """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + penalty(w)``.
 
     u are the scaled features, s the weights of the rows. With r = slope and h = curvature of the loss
-    at each row, ``dF/dw = (1 / sum s) sum s r u + alpha w``, ``dF/db = (1 / sum s) sum s r`` and
-    ``H = (1 / sum s) sum s h [u, 1][u, 1]^T + diag(alpha, 0)``. The sums are taken over the raw features x
-    and scaled afterwards.
+    at each row and the strengths l2 of the penalty, ``dF/dw = (1 / sum s) sum s r u + l2 w``,
+    ``dF/db = (1 / sum s) sum s r`` and ``H = (1 / sum s) sum s h [u, 1][u, 1]^T + diag(l2, 0)``: gradient and
+    Hessian are those of the smooth part. The sums are taken over the raw features x and scaled afterwards.
 
     Parameters
     ----------
     data : Dataset
     loss : Loss
-    penalty : L2
+    penalty : Penalty
         On w alone; the intercept is never penalised.
     scaling : Scaling
     total_weight : float
@@ -76,7 +77,7 @@ class Objective:
 
     data: Dataset
     loss: Loss
-    penalty: L2
+    penalty: Penalty
     scaling: Scaling
     total_weight: float
     fit_intercept: bool = True
@@ -96,25 +97,38 @@ class Objective:
         """Return coefficients and intercept on the original features. Local."""
         return self.scaling.to_raw(*self.split(w))
 
-    def evaluate(self, w: Vector, *, hessian: bool = False, window: NDArray[np.int64] | None = None) -> Point:
-        """Return value, gradient and, if asked, Hessian at w.
+    @property
+    def all_columns(self) -> NDArray[np.int64]:
+        """Every column of X, for the whole Hessian. Local."""
+        return np.arange(self.data.n_features)
 
-        Collective, one pass and one message (two without the `window` of an earlier point of the same kind).
+    def evaluate(
+        self,
+        w: Vector,
+        *,
+        columns: NDArray[np.int64] | None = None,
+        window: NDArray[np.int64] | None = None,
+    ) -> Point:
+        """Return value, gradient and the Hessian of some columns, in rising order, at w.
+
+        Collective, one pass and one message (two without the `window` of an earlier point, or with another
+        number of columns).
         """
         d = self.data.n_features
         coef, intercept = self.to_raw(w)
-        n = _n_sums(d, hessian)
+        n = _n_sums(d, columns)
 
         def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
-            return _shard_sums(block, self.loss, coef, intercept, hessian)
+            return _shard_sums(block, self.loss, coef, intercept, columns)
 
-        reduced = reduce_blocks(self.data, statistics, n, window=window, ballot=self.ballot)
+        known = window if window is not None and window.size == n else None
+        reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
         sums = reduced.total / self.total_weight
         weights, _ = self.split(w)
         value = float(sums[0]) + self.penalty.value(weights)
         slope = self._scaled(sums[2 : 2 + d], sums[1]) + self.penalty.gradient(weights)
         gradient = self._extended(slope, sums[1])
-        matrix = self._hessian(sums[2 + d :]) if hessian else np.zeros((0, 0))
+        matrix = np.zeros((0, 0)) if columns is None else self._hessian(sums[2 + d :], columns)
         return Point(w, value, gradient, matrix, reduced.window)
 
     def _scaled(self, sums: Vector, total: float | Vector) -> Vector:
@@ -124,19 +138,20 @@ class Objective:
     def _extended(self, vector: Vector, last: float) -> Vector:
         return np.append(vector, last) if self.fit_intercept else vector
 
-    def _hessian(self, sums: Vector) -> NDArray[np.float64]:
-        d = self.data.n_features
+    def _hessian(self, sums: Vector, columns: NDArray[np.int64]) -> NDArray[np.float64]:
+        d = columns.size
         total, linear = sums[0], sums[1 : 1 + d]
         raw = np.zeros((d, d))
         raw[np.triu_indices(d)] = sums[1 + d :]
         raw = raw + np.triu(raw, 1).T
-        mean, scale = self.scaling
+        mean, scale = (part[columns] for part in self.scaling)
         cross = np.outer(mean, linear)
         centred = raw - cross - cross.T + total * np.outer(mean, mean)
-        H = np.zeros((self.n_parameters, self.n_parameters))
-        H[:d, :d] = centred / np.outer(scale, scale) + np.diag(self.penalty.alpha)
+        n = d + int(self.fit_intercept)
+        H = np.zeros((n, n))
+        H[:d, :d] = centred / np.outer(scale, scale) + np.diag(self.penalty.l2[columns])
         if self.fit_intercept:
-            H[d, :d] = H[:d, d] = self._scaled(linear, total)
+            H[d, :d] = H[:d, d] = (linear - mean * total) / scale
             H[d, d] = total
         return H
 
@@ -198,37 +213,41 @@ def _weighted(block: Block, values: Vector) -> Vector:
     return values if block.weight is None else values * block.weight
 
 
-def _n_sums(d: int, hessian: bool) -> int:
-    return 2 + d + (1 + d + d * (d + 1) // 2 if hessian else 0)
+def _n_sums(d: int, columns: NDArray[np.int64] | None) -> int:
+    k = 0 if columns is None else columns.size
+    return 2 + d + (0 if columns is None else 1 + k + k * (k + 1) // 2)
 
 
 def _shard_sums(
-    block: Block, loss: Loss, coef: Vector, intercept: float, hessian: bool
+    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None
 ) -> Iterator[NDArray[np.float64]]:
     """Yield a partial for each shard that has rows.
 
     With a Hessian one at a time, since all of them may be larger than the data.
     """
-    upper = np.triu_indices(block.X.shape[1]) if hessian else None
+    upper = None if columns is None else np.triu_indices(columns.size)
 
     def sums(piece: Piece) -> Vector:
         terms = loss.terms(piece.X @ coef + intercept, _labels(block)[piece.rows])
-        return _piece_sums(block, piece, terms, upper)
+        return _piece_sums(block, piece, terms, columns, upper)
 
     runs = groupby(pieces(block), key=attrgetter("shard"))
     shards = (reduce(np.add, map(sums, run)) for _, run in runs)
-    if hessian:
+    if columns is not None:
         yield from (shard[None] for shard in shards)
     elif rows := list(shards):
         yield np.stack(rows)
 
 
-def _piece_sums(block: Block, piece: Piece, terms: Terms, upper: Any) -> Vector:
-    """Return [loss, sum r, X^T r] and, with `upper`, [sum h, X^T h, upper triangle of X^T diag(h) X]."""
+def _piece_sums(
+    block: Block, piece: Piece, terms: Terms, columns: NDArray[np.int64] | None, upper: Any
+) -> Vector:
+    """Return [loss, sum r, X^T r], and of C = X[:, columns] [sum h, C^T h, upper part of C^T diag(h) C]."""
     if block.weight is not None:
         terms = Terms(*(part * block.weight[piece.rows] for part in terms))
     value, slope, curvature = terms
     parts = [[value.sum(), slope.sum()], piece.X.T @ slope]
-    if upper is not None:
-        parts += [[curvature.sum()], piece.X.T @ curvature, gram(piece.X, curvature)[upper]]
+    if columns is not None:
+        C = piece.X if columns.size == piece.X.shape[1] else piece.X[:, columns]
+        parts += [[curvature.sum()], C.T @ curvature, gram(C, curvature)[upper]]
     return np.concatenate(parts)

@@ -186,7 +186,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         found = survey(data, classes=self._kind == "logistic_regression", names=_NAMES)
         self._check_classes(found.classes)
         objective, asked = make_objective(data, self._settings(found.total_weight), found)
-        solver, _ = choose_solver(self.solver, data.n_features, self.memory)
+        solver, _ = choose_solver(self.solver, objective, self.memory)
         result = run_solver(objective, solver, Rules(self.max_iter, self.tol))
         return make_model(objective, result.w, self._kind, found.classes, asked), result
 

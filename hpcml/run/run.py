@@ -203,7 +203,7 @@ class Run:
         objective, asked = make_objective(
             train, self._settings(train), parts.found, saver.ballot, parts.scaling
         )
-        solver, why = choose_solver(spec.solver.name, train.n_features, spec.solver.memory)
+        solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory)
         self._show(f"solving with {solver.name} ({why})")
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0

@@ -11,7 +11,7 @@ from scipy import sparse
 from hpcml.algorithms.linear_model import ModelSettings, make_objective
 from hpcml.algorithms.losses import Logistic, Squared
 from hpcml.algorithms.objective import Objective
-from hpcml.algorithms.penalties import L2
+from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.scaling import no_scaling
 from hpcml.algorithms.survey import survey
 from hpcml.collectives import SerialCommunicator
@@ -71,7 +71,7 @@ def plain_objective(problem, kind, alpha=0.1, intercept=True, comm=SERIAL, **gri
     data = Grid(problem, comm, **grid)
     d = problem.X.shape[1]
     n = float(problem.X.shape[0] if problem.weight is None else problem.weight.sum())
-    return Objective(data, LOSSES[kind], L2(np.full(d, alpha)), no_scaling(d), n, intercept)
+    return Objective(data, LOSSES[kind], make_penalty(d, alpha), no_scaling(d), n, intercept)
 
 
 def model_objective(problem, kind, comm=SERIAL, dataset=Grid, **settings):

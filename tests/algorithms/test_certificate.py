@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from hpcml.algorithms import certificate as certificate_module
 from hpcml.algorithms.certificate import certify, make_reference
 from hpcml.algorithms.newton import NewtonCholesky
-from hpcml.algorithms.penalties import L2
+from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.solver import Rules, run_solver
 from hpcml.collectives import CountingCommunicator
 
@@ -125,5 +125,5 @@ def objective_without(result):
 
 def test_a_weak_penalty_is_none():
     objective = plain_objective(PROBLEMS["linear_regression"](), "linear_regression", 0.1)
-    half = same(objective, penalty=L2(np.array([1.0] * 5 + [0.0])))
+    half = same(objective, penalty=make_penalty(6, [1.0] * 5 + [0.0]))
     assert at(half, np.ones(7))[1].kind == "kkt"

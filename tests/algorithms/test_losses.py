@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from hpcml.algorithms.losses import Logistic, Squared
-from hpcml.algorithms.penalties import L2
 
 Z = np.linspace(-12, 12, 97)
 
@@ -53,15 +52,3 @@ def test_logistic_keeps_digits_of_small_losses():
     terms = Logistic().terms(np.array([40.0]), np.array([1.0]))
     np.testing.assert_allclose(terms.value, np.exp(-40.0), rtol=1e-15)
     np.testing.assert_allclose(terms.slope, -np.exp(-40.0), rtol=1e-15)
-
-
-def test_l2():
-    rng = np.random.default_rng(0)
-    penalty, w = L2(rng.random(5)), rng.normal(size=5)
-    for j, direction in enumerate(np.eye(5)):
-        slope = derivative(lambda t, e=direction: penalty.value(w + t * e), 0.0, 1e-3)
-        assert penalty.gradient(w)[j] == pytest.approx(slope, abs=1e-10)
-    assert penalty.is_strong
-    assert not L2(np.zeros(5)).is_strong
-    assert not L2(np.array([1.0, 0.0])).is_strong
-    assert not L2(np.zeros(0)).is_strong

@@ -17,6 +17,7 @@ from algorithms.problems import (
 )
 
 from hpcml.algorithms.kernels.rows import gram, pieces, raw_prediction, squares
+from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.algorithms.scaling import Scaling, fit_scaling
 from hpcml.collectives import CountingCommunicator, run_threads
@@ -40,7 +41,7 @@ def test_against_the_formula(kind, weighted, intercept, make):
     w = point(objective)
     coef, b = (w[:-1], w[-1]) if intercept else (w, 0.0)
     value, gradient, hessian = naive(problem, kind, 0.3, coef, b)
-    found = objective.evaluate(w, hessian=True)
+    found = objective.evaluate(w, columns=objective.all_columns)
     n = w.size
     assert found.value == pytest.approx(value, rel=1e-13)
     np.testing.assert_allclose(found.gradient, gradient[:n], rtol=1e-11, atol=1e-13)
@@ -56,7 +57,7 @@ def test_against_the_formula(kind, weighted, intercept, make):
 def test_finite_differences(kind):
     objective, _ = model_objective(PROBLEMS[kind](weighted=True), kind, alpha=0.2, with_std=True)
     w, h = point(objective), 1e-3
-    found = objective.evaluate(w, hessian=True)
+    found = objective.evaluate(w, columns=objective.all_columns)
     for j, e in enumerate(np.eye(w.size)):
         near = [objective.evaluate(w + k * h * e) for k in (-2, -1, 1, 2)]
         coefficients = np.array([1, -8, 8, -1]) / (12 * h)
@@ -73,7 +74,7 @@ def test_weights_are_repetitions(kind):
     repeated = Problem(np.repeat(problem.X, repeats, axis=0), np.repeat(problem.y, repeats))
     weighted, plain = plain_objective(problem, kind), plain_objective(repeated, kind)
     w = point(weighted)
-    a, b = weighted.evaluate(w, hessian=True), plain.evaluate(w, hessian=True)
+    a, b = (one.evaluate(w, columns=one.all_columns) for one in (weighted, plain))
     assert a.value == pytest.approx(b.value, rel=1e-13)
     np.testing.assert_allclose(a.gradient, b.gradient, atol=1e-13)
     np.testing.assert_allclose(a.hessian, b.hessian, atol=1e-13)
@@ -118,7 +119,7 @@ def test_c_is_the_strength_of_the_sum():
     problem = PROBLEMS["logistic_regression"](weighted=True)
     by_c, _ = model_objective(problem, "logistic_regression", C=2.0)
     by_alpha, _ = model_objective(problem, "logistic_regression", alpha=1 / (2.0 * problem.weight.sum()))
-    assert by_c.penalty.alpha.tobytes() == by_alpha.penalty.alpha.tobytes()
+    assert by_c.penalty.l2.tobytes() == by_alpha.penalty.l2.tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,7 +135,7 @@ def test_a_line_is_the_objective_on_it(kind):
     assert counting.calls == {"allreduce": 2}
     expected = [objective.evaluate(w + t * direction).value for t in steps]
     np.testing.assert_allclose(values, expected, rtol=1e-12)
-    mean_loss = same(objective, penalty=type(objective.penalty)(np.zeros(objective.data.n_features)))
+    mean_loss = same(objective, penalty=make_penalty(objective.data.n_features))
     h = 1e-3
     near = [mean_loss.evaluate(w + (0.5 + k * h) * direction).value for k in (-2, -1, 0, 1, 2)]
     slope, curvature = line.derivatives(0.5)
@@ -143,12 +144,24 @@ def test_a_line_is_the_objective_on_it(kind):
 
 
 @pytest.mark.parametrize("make", [lambda p: p, as_csr], ids=["dense", "csr"])
+@pytest.mark.parametrize("columns", [[0, 3, 5], []])
+def test_the_hessian_of_some_columns(make, columns):
+    problem = make(PROBLEMS["logistic_regression"](weighted=True))
+    objective, _ = model_objective(problem, "logistic_regression", alpha=0.1, with_std=True)
+    whole = objective.evaluate(point(objective), columns=objective.all_columns)
+    part = objective.evaluate(point(objective), columns=np.array(columns, np.int64), window=whole.window)
+    kept = [*columns, 6]
+    np.testing.assert_allclose(part.hessian, whole.hessian[np.ix_(kept, kept)], rtol=1e-12)
+    np.testing.assert_array_equal(part.gradient, whole.gradient)
+
+
+@pytest.mark.parametrize("make", [lambda p: p, as_csr], ids=["dense", "csr"])
 def test_the_same_bits_on_any_number_of_ranks(make):
     problem = make(PROBLEMS["logistic_regression"](weighted=True))
 
     def program(comm):
         objective, asked = model_objective(problem, "logistic_regression", comm, alpha=0.1, with_std=True)
-        found = objective.evaluate(point(objective), hessian=True)
+        found = objective.evaluate(point(objective), columns=objective.all_columns)
         return b"".join(part.tobytes() for part in (found.gradient, found.hessian, asked.scale)), found.value
 
     expected = run_threads(1, program)[0]
@@ -156,14 +169,14 @@ def test_the_same_bits_on_any_number_of_ranks(make):
         assert run_threads(size, program) == [expected] * size
 
 
-@pytest.mark.parametrize("hessian", [False, True])
-def test_messages_of_an_evaluation(hessian):
+@pytest.mark.parametrize("columns", [None, np.arange(6), np.array([1, 4])], ids=["none", "all", "two"])
+def test_messages_of_an_evaluation(columns):
     def program(comm):
         counting = CountingCommunicator(comm)
         objective = plain_objective(PROBLEMS["logistic_regression"](), "logistic_regression", comm=counting)
-        first = objective.evaluate(point(objective), hessian=hessian)
+        first = objective.evaluate(point(objective), columns=columns)
         before = counting.calls["allreduce"]
-        objective.evaluate(point(objective) * 1.01, hessian=hessian, window=first.window)
+        objective.evaluate(point(objective) * 1.01, columns=columns, window=first.window)
         return before, counting.calls["allreduce"], set(counting.calls)
 
     assert run_threads(3, program) == [(2, 3, {"allreduce"})] * 3
