@@ -8,6 +8,7 @@ from hpcml.algorithms.lbfgs import LBFGS
 from hpcml.algorithms.losses import Loss, Squared
 from hpcml.algorithms.nesterov import Nesterov
 from hpcml.algorithms.newton import NewtonCholesky
+from hpcml.algorithms.newton_cg import NewtonCG
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.proximal_newton import ProximalNewton
@@ -16,8 +17,8 @@ from hpcml.errors import SpecError, shared
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
-SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "prox_newton", "gram")
-_SMOOTH = ("gd", "lbfgs", "newton")
+SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram")
+_SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 _HESSIAN_FEATURES = 1000
 
 
@@ -25,7 +26,8 @@ def choose_solver(name: str, objective: Objective, memory: int = 10) -> tuple[So
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
-    d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS. With an l1 strength or bounds it takes
+    d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS; above it lets conjugate gradients solve
+    Newton's equations, a third of the passes. With an l1 strength or bounds it takes
     the Gram matrix for a squared loss up to 1,000 features, else the proximal Newton method.
 
     Raises
@@ -47,6 +49,7 @@ def make_solver(name: str, memory: int = 10) -> Solver:
         "nesterov": Nesterov(),
         "lbfgs": LBFGS(memory),
         "newton": NewtonCholesky(),
+        "newton_cg": NewtonCG(),
         "prox_newton": ProximalNewton(),
         "gram": Gram(),
     }
@@ -69,7 +72,7 @@ def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:
     is_few = d <= _HESSIAN_FEATURES
     count = f"{d} features are {'few enough' if is_few else 'too many'} for the"
     if penalty.is_smooth:
-        return ("newton" if is_few else "lbfgs"), f"{count} Hessian"
+        return ("newton" if is_few else "newton_cg"), f"{count} Hessian"
     if isinstance(loss, Squared) and is_few:
         return "gram", f"the loss is squared and {count} Gram matrix"
     return "prox_newton", "the penalty makes weights zero or bounds them"

@@ -27,7 +27,8 @@ class Nesterov:
     """``v' = prox(x - g(x) / L)``, ``x' = v' + beta (v' - v)``: gradients are taken at x alone.
 
     With a penalty that has a rough part this is FISTA. L grows when two gradients show more curvature:
-    ``f(x) >= f(x') + g' . (x - x') + ||g - g'||^2 / (2 L)`` is what an L-smooth convex function keeps. Momentum restarts where it points uphill. One message an iteration. A weight that is zero in v and v' is
+    ``f(x) >= f(x') + g' . (x - x') + ||g - g'||^2 / (2 L)`` is what an L-smooth convex function keeps.
+    Momentum restarts where it points uphill. One message an iteration. A weight that is zero in v and v' is
     zero in x'.
 
     References

@@ -155,6 +155,10 @@ class Objective:
             H[d, d] = total
         return H
 
+    def curvature(self, block: Block, z: Vector) -> Vector:
+        """Return ``s h`` of a block's rows at their raw predictions, (rows,). Local."""
+        return _weighted(block, self.loss.terms(z, _labels(block)).curvature)
+
     def line(self, w: Vector, direction: Vector) -> Line:
         """Return the objective along ``w + t direction``: one pass, no message. Local."""
         lines = []

@@ -54,7 +54,7 @@ class Penalty:
         return float(np.sum(self.l1 * np.abs(w)))
 
     def secant(self, w: Vector, direction: Vector) -> Vector:
-        """Return s with ``s . direction = r(w + direction) - r(w)`` for the rough part r, inside the bounds."""
+        """Return s with ``s . direction = r(w + direction) - r(w)`` for the rough part r, in bounds."""
         there = w + direction
         with np.errstate(divide="ignore", invalid="ignore"):
             crossing = (np.abs(there) - np.abs(w)) / direction

@@ -144,12 +144,15 @@ def test_one_message_an_iteration(name, kind):
 
     result = run_solver(objective, make_solver(name), Rules(200, 1e-6), callback=note)
     assert result.converged
-    at_start = {"newton": 2, "lbfgs": 2, "gd": 2, "nesterov": 6, "prox_newton": 4}[name]
+    at_start = {"newton": 2, "lbfgs": 2, "gd": 2, "nesterov": 6, "prox_newton": 4, "newton_cg": 2}[name]
     assert 2 <= taken[0] <= at_start
     steps = taken[1:]
     # A window that is missed costs two messages, a step that is refused three; most steps are neither.
-    assert set(steps) <= {1, 3, 4, 6}
-    assert np.median(steps) == 1
+    if name == "newton_cg":  # a message a product, one more for the first
+        assert max(steps) <= 7 + 1 + 1 + 3
+    else:
+        assert set(steps) <= {1, 3, 4, 6}
+        assert np.median(steps) == 1
     assert set(counting.calls) <= {"allreduce"}
     if (name, kind) == ("newton", "linear_regression"):
         assert len(steps) == 1
@@ -272,9 +275,10 @@ def test_auto_follows_the_number_of_features():
     few, _ = model_objective(regression(20, 1000), "linear_regression", alpha=0.1)
     many, _ = model_objective(regression(20, 1001), "linear_regression", alpha=0.1)
     assert choose_solver("auto", few)[0].name == "newton"
-    solver, why = choose_solver("auto", many, 7)
-    assert (solver.name, solver.memory) == ("lbfgs", 7)
+    solver, why = choose_solver("auto", many)
+    assert solver.name == "newton_cg"
     assert "1001" in why
+    assert choose_solver("lbfgs", few, 7)[0].memory == 7
     assert [choose_solver(name, few)[0].name for name in SOLVERS] == list(SOLVERS)
 
 
