@@ -407,3 +407,20 @@ def test_no_rows_at_all():
         return caught.value.on_all_ranks
 
     assert run_threads(2, program) == [True, True]
+
+
+@given(st.integers(0, 300), st.integers(1, 20), st.integers(1, 12))
+def test_runs_of_shards(n_shards, runs, size):
+    partition = make_partition(
+        Source(n_shards * 64, 1, 8.0), size, shard_bytes=64 * 8, block_rows=64, runs=runs
+    )
+    assert partition.n_shards == n_shards
+    assert partition.n_runs == min(runs, n_shards)
+    shards = [s for i in range(partition.n_runs) for s in partition.run(i)]
+    assert shards == list(range(n_shards))
+    assert all(len(partition.run(i)) for i in range(partition.n_runs))
+    owned = [i for rank in range(size) for i in partition.runs_of(rank)]
+    assert owned == list(range(partition.n_runs))
+    for rank in range(size):
+        mine = [s for i in partition.runs_of(rank) for s in partition.run(i)]
+        assert mine == list(partition.shards_of(rank))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpcml.algorithms.admm import ADMM
 from hpcml.algorithms.gradient_descent import GradientDescent
 from hpcml.algorithms.gram import Gram
 from hpcml.algorithms.lbfgs import LBFGS
@@ -17,7 +18,7 @@ from hpcml.errors import SpecError, shared
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
-SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram")
+SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram", "admm")
 _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 _HESSIAN_FEATURES = 1000
 
@@ -52,6 +53,7 @@ def make_solver(name: str, memory: int = 10) -> Solver:
         "newton_cg": NewtonCG(),
         "prox_newton": ProximalNewton(),
         "gram": Gram(),
+        "admm": ADMM(),
     }
     return solvers[name]
 

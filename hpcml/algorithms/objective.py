@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import groupby
@@ -20,7 +20,7 @@ from hpcml.algorithms.scaling import Scaling
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
 
-__all__ = ["Line", "Objective", "Point"]
+__all__ = ["Line", "MeanLoss", "Objective", "Point", "n_sums", "shard_sums"]
 
 Vector = NDArray[np.float64]
 
@@ -50,6 +50,14 @@ class Point(NamedTuple):
     def is_finite(self) -> bool:
         """Whether value, gradient and Hessian are numbers. Local."""
         return all(bool(np.isfinite(part).all()) for part in (self.value, self.gradient, self.hessian))
+
+
+class MeanLoss(NamedTuple):
+    """What some rows give to the mean loss: value, gradient and Hessian as in Point, without the penalty."""
+
+    value: float
+    gradient: Vector
+    hessian: Vector
 
 
 @dataclass(frozen=True)
@@ -116,27 +124,38 @@ class Objective:
         """
         d = self.data.n_features
         coef, intercept = self.to_raw(w)
-        n = _n_sums(d, columns)
+        n = n_sums(d, columns)
 
         def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
-            return _shard_sums(block, self.loss, coef, intercept, columns)
+            runs = (sums[None] for _, sums in shard_sums(block, self.loss, coef, intercept, columns))
+            # With a Hessian one at a time, since all of them may be larger than the data.
+            return runs if columns is not None else _stacked(runs)
 
         known = window if window is not None and window.size == n else None
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
-        sums = reduced.total / self.total_weight
-        weights, _ = self.split(w)
-        value = float(sums[0]) + self.penalty.value(weights)
-        slope = self._scaled(sums[2 : 2 + d], sums[1]) + self.penalty.gradient(weights)
-        gradient = self._extended(slope, sums[1])
+        loss = self.mean_loss(reduced.total, columns)
+        return self.penalised(w, loss, columns, reduced.window)
+
+    def mean_loss(self, sums: Vector, columns: NDArray[np.int64] | None) -> MeanLoss:
+        """Return what the sums of `shard_sums` over some rows give to the mean loss of all. Local."""
+        d = self.data.n_features
+        sums = sums / self.total_weight
+        slope = (sums[2 : 2 + d] - self.scaling.mean * sums[1]) / self.scaling.scale
+        gradient = np.append(slope, sums[1]) if self.fit_intercept else slope
         matrix = np.zeros((0, 0)) if columns is None else self._hessian(sums[2 + d :], columns)
-        return Point(w, value, gradient, matrix, reduced.window)
+        return MeanLoss(float(sums[0]), gradient, matrix)
 
-    def _scaled(self, sums: Vector, total: float | Vector) -> Vector:
-        """Turn ``sum a_i x_i`` into ``sum a_i u_i``, with `total` = sum a_i."""
-        return (sums - self.scaling.mean * total) / self.scaling.scale
-
-    def _extended(self, vector: Vector, last: float) -> Vector:
-        return np.append(vector, last) if self.fit_intercept else vector
+    def penalised(
+        self, w: Vector, loss: MeanLoss, columns: NDArray[np.int64] | None, window: NDArray[np.int64]
+    ) -> Point:
+        """Return the point at w, from the loss of all rows there. Local."""
+        d = self.data.n_features
+        gradient, hessian = loss.gradient.copy(), loss.hessian.copy()
+        gradient[:d] += self.penalty.gradient(w[:d])
+        if columns is not None:
+            on_diagonal = np.arange(columns.size)
+            hessian[on_diagonal, on_diagonal] += self.penalty.l2[columns]
+        return Point(w, loss.value + self.penalty.value(w[:d]), gradient, hessian, window)
 
     def _hessian(self, sums: Vector, columns: NDArray[np.int64]) -> NDArray[np.float64]:
         d = columns.size
@@ -149,7 +168,7 @@ class Objective:
         centred = raw - cross - cross.T + total * np.outer(mean, mean)
         n = d + int(self.fit_intercept)
         H = np.zeros((n, n))
-        H[:d, :d] = centred / np.outer(scale, scale) + np.diag(self.penalty.l2[columns])
+        H[:d, :d] = centred / np.outer(scale, scale)
         if self.fit_intercept:
             H[d, :d] = H[:d, d] = (linear - mean * total) / scale
             H[d, d] = total
@@ -217,17 +236,25 @@ def _weighted(block: Block, values: Vector) -> Vector:
     return values if block.weight is None else values * block.weight
 
 
-def _n_sums(d: int, columns: NDArray[np.int64] | None) -> int:
+def n_sums(n_features: int, columns: NDArray[np.int64] | None) -> int:
+    """Return the length of what `shard_sums` gives. Local."""
     k = 0 if columns is None else columns.size
-    return 2 + d + (0 if columns is None else 1 + k + k * (k + 1) // 2)
+    return 2 + n_features + (0 if columns is None else 1 + k + k * (k + 1) // 2)
 
 
-def _shard_sums(
+def _stacked(rows: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
+    """Yield rows as one array, if there are any. Local."""
+    if found := list(rows):
+        yield np.concatenate(found)
+
+
+def shard_sums(
     block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None
-) -> Iterator[NDArray[np.float64]]:
-    """Yield a partial for each shard that has rows.
+) -> Iterator[tuple[int, Vector]]:
+    """Yield, for each shard of a run that has rows, its place in the run and its sums. Local.
 
-    With a Hessian one at a time, since all of them may be larger than the data.
+    ``[sum s loss, sum s r, X^T (s r)]`` at ``z = X coef + intercept``, and of C = X[:, columns]
+    ``[sum s h, C^T (s h), upper triangle of C^T diag(s h) C]``.
     """
     upper = None if columns is None else np.triu_indices(columns.size)
 
@@ -235,18 +262,13 @@ def _shard_sums(
         terms = loss.terms(piece.X @ coef + intercept, _labels(block)[piece.rows])
         return _piece_sums(block, piece, terms, columns, upper)
 
-    runs = groupby(pieces(block), key=attrgetter("shard"))
-    shards = (reduce(np.add, map(sums, run)) for _, run in runs)
-    if columns is not None:
-        yield from (shard[None] for shard in shards)
-    elif rows := list(shards):
-        yield np.stack(rows)
+    for shard, run in groupby(pieces(block), key=attrgetter("shard")):
+        yield shard, reduce(np.add, map(sums, run))
 
 
 def _piece_sums(
     block: Block, piece: Piece, terms: Terms, columns: NDArray[np.int64] | None, upper: Any
 ) -> Vector:
-    """Return [loss, sum r, X^T r], and of C = X[:, columns] [sum h, C^T h, upper part of C^T diag(h) C]."""
     if block.weight is not None:
         terms = Terms(*(part * block.weight[piece.rows] for part in terms))
     value, slope, curvature = terms

@@ -12,9 +12,10 @@ from hpcml.collectives.reproducible import Reduced, reduce_partials
 from hpcml.data import Block, Dataset
 from hpcml.errors import CollectiveError
 
-__all__ = ["Ballot", "Statistics", "reduce_blocks"]
+__all__ = ["Ballot", "Statistics", "Stream", "reduce_blocks", "reduce_stream"]
 
 Statistics = Callable[[Block], Iterable[NDArray[np.float64]]]
+Stream = Callable[[Iterator[Block]], Iterable[NDArray[np.float64]]]
 
 
 def _no_votes() -> Sequence[int]:
@@ -74,15 +75,31 @@ def reduce_blocks(
     CollectiveError
         Ranks are in different reductions.
     """
+
+    def terms(blocks: Iterator[Block]) -> Iterator[NDArray[np.float64]]:
+        for block in blocks:
+            yield from statistics(block)
+
+    return reduce_stream(data, terms, n, window=window, ballot=ballot)
+
+
+def reduce_stream(
+    data: Dataset,
+    terms: Stream,
+    n: int,
+    *,
+    window: NDArray[np.int64] | None = None,
+    ballot: Ballot | None = None,
+) -> Reduced:
+    """Sum, over all ranks, what a pass over my rows gives: as `reduce_blocks`, for terms of several blocks.
+
+    Collective, as `reduce_blocks`. `terms` takes the blocks of a pass in order and gives arrays of shape
+    (any, n); where a term spans blocks, its rows must not depend on how blocks are cut.
+    """
     ballot = ballot or Ballot()
     ballot.sequence += 1
     counts = [1, ballot.sequence, *ballot.cast()]
-
-    def partials() -> Iterator[NDArray[np.float64]]:
-        for block in data.blocks():
-            yield from statistics(block)
-
-    reduced = reduce_partials(data.comm, partials, n, window, counts)
+    reduced = reduce_partials(data.comm, lambda: terms(data.blocks()), n, window, counts)
     voters, sequences, *votes = reduced.counts
     if sequences != voters * ballot.sequence:
         raise CollectiveError(f"ranks are in different reductions: this one is in number {ballot.sequence}")

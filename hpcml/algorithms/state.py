@@ -3,9 +3,43 @@
 from __future__ import annotations
 
 import types
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
-__all__ = ["from_tree", "to_tree"]
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcml.collectives import Communicator
+from hpcml.collectives.gathering import on_first
+
+__all__ = ["Sharded", "from_tree", "gathered", "to_tree"]
+
+
+class Sharded(NamedTuple):
+    """The part of a state that belongs to runs of shards.
+
+    Attributes
+    ----------
+    rows : (my runs, n) array
+        In order; those of all runs in a state that comes from a checkpoint.
+    """
+
+    rows: NDArray[np.float64]
+
+    def own(self, runs: range, n_runs: int) -> NDArray[np.float64]:
+        """Return the rows of this process's runs. Local."""
+        is_whole = len(self.rows) == n_runs != len(runs)
+        return self.rows[runs.start : runs.stop] if is_whole else self.rows
+
+
+def gathered(comm: Communicator, state: Any) -> Any:
+    """Return the state with the rows of all processes on the first one. Collective, two messages each."""
+    if isinstance(state, Sharded):
+        width = state.rows.shape[1]
+        return Sharded(on_first(comm, state.rows.reshape(-1)).reshape(-1, width))
+    if hasattr(state, "_replace"):
+        parts = state._asdict()
+        return state._replace(**{name: gathered(comm, value) for name, value in parts.items()})
+    return state
 
 
 def to_tree(state: Any) -> Any:

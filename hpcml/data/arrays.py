@@ -34,6 +34,8 @@ class ArrayDataset:
         A rank without rows gives shape (0, n_features).
     y, weight : (my rows,) array, optional
     comm : Communicator
+    runs : int, optional
+        Runs of shards that a rank owns whole: the subproblems of a solver that has them.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class ArrayDataset:
         weight: NDArray[Any] | None = None,
         *,
         comm: Communicator,
+        runs: int | None = None,
     ) -> None:
         with agreed(comm):
             rows = _checked(X, y, weight)
@@ -60,7 +63,7 @@ class ArrayDataset:
         self.comm = comm
         self.n_samples = n
         self.n_features = source.n_features
-        self.partition = _owned_by_first_row(make_partition(source, comm.size), starts)
+        self.partition = _owned_by_first_row(make_partition(source, comm.size, runs=runs), starts)
         rows = _with_whole_shards(comm, self.partition, starts, rows)
         self._block = make_block(*rows, self.partition.shards_of(comm.rank), self.partition)
 
@@ -149,8 +152,10 @@ def _check_alike(facts: list[_Facts]) -> None:
 
 
 def _owned_by_first_row(partition: RowPartition, starts: NDArray[np.int64]) -> RowPartition:
-    """Give each shard to the rank that has its first row."""
-    borders = np.minimum(-(-starts // partition.shard_rows), partition.n_shards)
+    """Give each run of shards to the rank that has its first row."""
+    firsts = np.array([partition.run(i).start for i in range(partition.n_runs)] + [partition.n_shards])
+    wanted = np.minimum(-(-starts // partition.shard_rows), partition.n_shards)
+    borders = firsts[np.searchsorted(firsts, wanted)]
     borders[-1] = partition.n_shards
     return replace(partition, borders=tuple(int(border) for border in borders))
 

@@ -15,7 +15,7 @@ from scipy import sparse
 from hpcml.collectives import Communicator
 from hpcml.data.partition import RowPartition
 
-__all__ = ["Block", "Dataset", "Matrix", "canonical", "is_csr", "join", "make_block", "part_of"]
+__all__ = ["Block", "Dataset", "Matrix", "canonical", "is_csr", "join", "make_block", "own_runs", "part_of"]
 
 Matrix: TypeAlias = "NDArray[Any] | sparse.csr_array"
 
@@ -225,6 +225,11 @@ class _Gathered:
         data, indices, counts = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
         indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         return sparse.csr_array((data, indices, indptr), shape=(counts.size, self._n_features))
+
+
+def own_runs(data: Dataset) -> range:
+    """Return the runs of shards that this process owns. Local."""
+    return data.partition.runs_of(data.comm.rank)
 
 
 class Dataset(Protocol):

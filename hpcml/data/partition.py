@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +29,15 @@ class RowPartition:
         Rows of a block, counted from the start of its shard.
     borders : tuple of int
         Rank r owns the shards ``borders[r] <= s < borders[r + 1]``.
+    runs : int, optional
+        Even runs of shards that a rank owns whole; None makes each shard a run.
     """
 
     n_samples: int
     shard_rows: int
     block_rows: int
     borders: tuple[int, ...]
+    runs: int | None = None
 
     @property
     def n_shards(self) -> int:
@@ -48,6 +52,20 @@ class RowPartition:
     def shards_of(self, rank: int) -> range:
         """Return the shards that `rank` owns."""
         return range(self.borders[rank], self.borders[rank + 1])
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs of shards over all ranks."""
+        return self.n_shards if self.runs is None else min(self.runs, self.n_shards)
+
+    def run(self, i: int) -> range:
+        """Return the shards of a run."""
+        return range(*(self.n_shards * k // self.n_runs for k in (i, i + 1)))
+
+    def runs_of(self, rank: int) -> range:
+        """Return the runs that `rank` owns."""
+        starts = [self.run(i).start for i in range(self.n_runs)]
+        return range(*(bisect_left(starts, border) for border in self.borders[rank : rank + 2]))
 
     def rows_of(self, shards: range) -> tuple[int, int]:
         """Return the first row of a run of shards and the row after its last."""
@@ -75,9 +93,14 @@ class Source:
 
 
 def make_partition(
-    source: Source, size: int, *, shard_bytes: int | None = None, block_rows: int | None = None
+    source: Source,
+    size: int,
+    *,
+    shard_bytes: int | None = None,
+    block_rows: int | None = None,
+    runs: int | None = None,
 ) -> RowPartition:
-    """Return the partition of `source` over `size` ranks, shards dealt out evenly. Local.
+    """Return the partition of `source` over `size` ranks, shards or `runs` of them dealt out evenly. Local.
 
     A block has the power of two of rows, 64 to 4096, with at most 512 KiB; a shard has a 1024th of
     the bytes, at least one block and at most 16 MiB, in whole blocks and whole stored chunks.
@@ -92,7 +115,10 @@ def make_partition(
     if source.chunk_rows > 1:
         rows = -(-rows // source.chunk_rows) * source.chunk_rows
     n_shards = -(-source.n_samples // rows)
-    return RowPartition(source.n_samples, rows, block, tuple(n_shards * r // size for r in range(size + 1)))
+    n_runs = n_shards if runs is None else min(runs, n_shards)
+    firsts = (n_runs * r // size for r in range(size + 1))
+    borders = tuple(n_shards * first // max(n_runs, 1) for first in firsts)
+    return RowPartition(source.n_samples, rows, block, borders, runs)
 
 
 @dataclass(frozen=True)

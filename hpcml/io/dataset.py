@@ -40,6 +40,8 @@ class Layout:
         None follows from the data.
     prefetch : int
         Read units that a thread reads ahead of a streamed pass.
+    runs : int or None
+        Runs of shards that a rank owns whole: the subproblems of a solver that has them.
     """
 
     cache: str = "auto"
@@ -47,6 +49,7 @@ class Layout:
     shard_bytes: int | None = None
     block_rows: int | None = None
     prefetch: int = 2
+    runs: int | None = None
 
 
 def fits_in_memory(
@@ -105,7 +108,11 @@ class HDF5Dataset:
         self.n_features = rows.n_features
         self.selection = selection
         self.partition = make_partition(
-            rows.source, comm.size, shard_bytes=layout.shard_bytes, block_rows=layout.block_rows
+            rows.source,
+            comm.size,
+            shard_bytes=layout.shard_bytes,
+            block_rows=layout.block_rows,
+            runs=layout.runs,
         )
         self._mine = self.partition.shards_of(comm.rank)
         self._kept_rows = None if selection is None else self._marked(selection)

@@ -6,7 +6,7 @@ import time
 
 from hpcml.algorithms.reduction import Ballot
 from hpcml.algorithms.solver import Progress
-from hpcml.algorithms.state import to_tree
+from hpcml.algorithms.state import gathered, to_tree
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.checkpoint import write_checkpoint
 from hpcml.run.directory import RunDirectory
@@ -57,7 +57,7 @@ class Saver:
         return bool(self.ballot.result and self.ballot.result[0])
 
     def __call__(self, progress: Progress) -> None:
-        """Write a line, and a checkpoint where one is due: Collective then, one small message."""
+        """Write a line, and a checkpoint where one is due: Collective then, one message or few."""
         n_iter = progress.loop.n_iter
         if n_iter > self.last_saved and self._is_due(n_iter):
             self._save(progress)
@@ -72,11 +72,10 @@ class Saver:
     def _save(self, progress: Progress) -> None:
         begin = time.perf_counter()
         self.last_saved = progress.loop.n_iter
+        tree = to_tree(gathered(self._comm, progress.loop))
         with agreed(self._comm):
             if self._comm.rank == 0:
                 self._journal.flush()
-                write_checkpoint(
-                    self._directory.checkpoints, self.last_saved, to_tree(progress.loop), self._keep
-                )
+                write_checkpoint(self._directory.checkpoints, self.last_saved, tree, self._keep)
         self._saved_at = time.monotonic()
         self.seconds += time.perf_counter() - begin
