@@ -20,7 +20,7 @@ from hpcml.algorithms.scaling import Scaling
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
 
-__all__ = ["Line", "Objective", "Point"]
+__all__ = ["AT_ZERO", "Line", "Objective", "Point", "Start"]
 
 Vector = NDArray[np.float64]
 
@@ -51,6 +51,27 @@ class Point(NamedTuple):
         return all(bool(np.isfinite(part).all()) for part in (self.value, self.gradient, self.hessian))
 
 
+class Start(NamedTuple):
+    """Where a fit starts, with all weights zero, and what its certificate is measured against.
+
+    Attributes
+    ----------
+    intercept : float
+    least : float
+        The mean of the loss below which nothing can come, as far as the labels say; the reference is F at
+        the start above it.
+    flat : float
+        Size of a gradient that is rounding.
+    """
+
+    intercept: float = 0.0
+    least: float = 0.0
+    flat: float = 0.0
+
+
+AT_ZERO = Start()
+
+
 @dataclass(frozen=True)
 class Objective:
     """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + 1/2 sum_j alpha_j w_j^2``.
@@ -72,6 +93,7 @@ class Objective:
     fit_intercept : bool
     ballot : Ballot
         Votes that ride on every evaluation.
+    start : Start
     """
 
     data: Dataset
@@ -81,6 +103,7 @@ class Objective:
     total_weight: float
     fit_intercept: bool = True
     ballot: Ballot = field(default_factory=Ballot)
+    start: Start = AT_ZERO
 
     @property
     def n_parameters(self) -> int:
@@ -95,6 +118,15 @@ class Objective:
     def to_raw(self, w: Vector) -> tuple[Vector, float]:
         """Return coefficients and intercept on the original features. Local."""
         return self.scaling.to_raw(*self.split(w))
+
+    def from_raw(self, coef: Vector, intercept: float) -> Vector:
+        """Return the w of coefficients and intercept on the original features. Local."""
+        return self._extended(*self.scaling.from_raw(coef, intercept))
+
+    @property
+    def first_w(self) -> Vector:
+        """Where a fit starts, (n_parameters,). Local."""
+        return self._extended(np.zeros(self.data.n_features), self.start.intercept)
 
     def evaluate(self, w: Vector, *, hessian: bool = False, window: NDArray[np.int64] | None = None) -> Point:
         """Return value, gradient and, if asked, Hessian at w.
