@@ -21,6 +21,7 @@ TASKS: Mapping[str, str] = {
     "gamma_regression": "regression",
     "tweedie_regression": "regression",
 }
+_POWER = 1.5
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -124,7 +125,7 @@ class Model:
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
         """Let one of `alpha` and `C` say the strength; keys of other models are refused."""
-        _refuse_foreign(values, given)
+        _refuse_foreign(values)
         if {"alpha", "C"} <= given:
             raise Misfit("C", "alpha and C both say the strength of the penalty; write one of the two")
         if values["C"] is not None:
@@ -135,10 +136,10 @@ class Model:
             )
 
 
-def _refuse_foreign(values: dict[str, Any], given: frozenset[str]) -> None:
+def _refuse_foreign(values: dict[str, Any]) -> None:
     """Refuse keys that say nothing about the type of model, and a power without a distribution."""
     kind = values["type"]
-    if "power" in given and kind != "tweedie_regression":
+    if values["power"] != _POWER and kind != "tweedie_regression":
         raise Misfit("power", f"is of type tweedie_regression, not {kind}; leave it out")
     if 0 < values["power"] < 1:
         raise Misfit("power", "no Tweedie distribution has a power between 0 and 1; write 0 or at least 1")
