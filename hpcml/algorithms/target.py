@@ -73,10 +73,9 @@ def check_labels(block: Block, loss: Loss, name: str) -> None:
     bad = ~loss.in_range(block.y)
     if bad.any():
         row = int(np.argmax(bad))
-        least = _RANGES[bool(loss.in_range(np.zeros(1))[0])]
-        raise DataError(
-            f"{name}: row {block.index[row]} is {block.y[row]:g}; {loss.name} takes labels {least}"
-        )
+        wanted = _RANGES[bool(loss.in_range(np.zeros(1))[0])]
+        label = f"{name}: row {block.index[row]} is {block.y[row]:g}"
+        raise DataError(f"{label}, but the {loss.name} loss takes labels {wanted}")
 
 
 def _shard_sums(block: Block, loss: Loss, name: str) -> NDArray[np.float64]:

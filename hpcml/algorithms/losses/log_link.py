@@ -21,6 +21,8 @@ from hpcml.algorithms.losses.base import Terms, Vector
 __all__ = ["Gamma", "Poisson", "Tweedie"]
 
 _LARGEST = 700.0
+_HELD = 1e280
+"""A mean above this has rows that were held, and says nothing of how it grows."""
 
 
 def _exp(z: Vector) -> Vector:
@@ -48,10 +50,14 @@ class _LogLink:
         return float(np.log(mean))
 
     def shift(self, slope: float, curvature: float) -> float:
-        """Return ``log(B / A)``, which flattens the sum at once: A and B grow by a power of exp(t). Local."""
+        """Return ``log(B / A)``, which flattens the sum at once: a shift t multiplies ``A / B`` by exp(t).
+
+        Local. Infinite where a sum vanishes or was held.
+        """
         b = curvature - (2.0 - self.power) * slope
         a = b + slope
-        return float(np.log(b) - np.log(a)) if a > 0 and b > 0 else float("inf")
+        inside = 0 < a < _HELD and 0 < b < _HELD
+        return float(np.log(b) - np.log(a)) if inside else float("inf")
 
 
 @dataclass(frozen=True)
