@@ -12,17 +12,40 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING  # noqa: E402
 from typing import Any as _Any  # noqa: E402
 
 if _TYPE_CHECKING:
-    from hpcml.estimators import LinearRegression, LogisticRegression, Ridge
+    from hpcml.estimators import (
+        GammaRegressor,
+        LinearRegression,
+        LinearSVC,
+        LogisticRegression,
+        PoissonRegressor,
+        Ridge,
+        TweedieRegressor,
+    )
     from hpcml.estimators.loading import load_model
     from hpcml.io.dataset import open_hdf5
 
 __version__ = "0.1.0"
-__all__ = ["LinearRegression", "LogisticRegression", "Ridge", "__version__", "load_model", "open_hdf5"]
+__all__ = [
+    "GammaRegressor",
+    "LinearRegression",
+    "LinearSVC",
+    "LogisticRegression",
+    "PoissonRegressor",
+    "Ridge",
+    "TweedieRegressor",
+    "__version__",
+    "load_model",
+    "open_hdf5",
+]
 
 _HOMES = {
+    "GammaRegressor": "estimators",
     "LinearRegression": "estimators",
+    "LinearSVC": "estimators",
     "LogisticRegression": "estimators",
+    "PoissonRegressor": "estimators",
     "Ridge": "estimators",
+    "TweedieRegressor": "estimators",
     "load_model": "estimators.loading",
     "open_hdf5": "io.dataset",
 }

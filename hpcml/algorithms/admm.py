@@ -88,7 +88,7 @@ class ADMM:
     def init(self, objective: Objective, w: Vector) -> _State:
         """Return the state at w. Collective, two messages."""
         n_runs = objective.data.partition.n_runs
-        rho = self.rho or _FIRST_RHO * objective.loss.max_curvature / n_runs
+        rho = self.rho or _FIRST_RHO * objective.start.curvature / n_runs
         u = Sharded(np.zeros((len(own_runs(objective.data)), w.size)))
         blank = Point(w, 0.0, np.zeros_like(w), np.zeros((0, 0)), np.zeros(0, np.int64))
         return self.step(objective, _State(blank, w, rho, u, np.zeros_like(w), 0, False))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcml.algorithms.objective import Objective, Point, Vector
+from hpcml.algorithms.objective import AT_ZERO, Objective, Point, Start, Vector
 
 __all__ = ["Certificate", "Reference", "certify", "estimate", "make_reference"]
 
@@ -16,7 +16,10 @@ _FLAT = 1e-7
 
 
 class Reference(NamedTuple):
-    """What a certificate is relative to: the objective and its gradient at w = 0."""
+    """What a certificate is relative to: the objective and its gradient at the start, where w = 0.
+
+    The value is above the least mean of the loss: for a log link, half the deviance of the constant model.
+    """
 
     value: float
     gradient_max: float
@@ -29,9 +32,10 @@ class Certificate(NamedTuple):
     ----------
     value : float
         What `tol` is compared with: the relative duality gap, or the scaled KKT residual.
-    kind : {"duality_gap", "kkt"}
+    kind : {"duality_gap", "kkt", "stationary"}
+        "stationary" is the scaled KKT residual of a loss that is not convex: no proof of a minimum.
     gap : float
-        ``F - bound`` in units of the objective; NaN for kind "kkt".
+        ``F - bound`` in units of the objective; NaN for the other kinds.
     intercept_gradient : float
         |dF/db|, which the bound takes to be zero.
     """
@@ -42,9 +46,10 @@ class Certificate(NamedTuple):
     intercept_gradient: float
 
 
-def make_reference(point: Point) -> Reference:
-    """Return the reference from the point at w = 0. Local."""
-    return Reference(point.value, float(np.abs(point.gradient).max(initial=0.0)))
+def make_reference(point: Point, start: Start = AT_ZERO) -> Reference:
+    """Return the reference from the point where the fit starts. Local."""
+    steepest = float(np.abs(point.gradient).max(initial=0.0))
+    return Reference(point.value - start.least, max(steepest, start.flat))
 
 
 def _certificate(objective: Objective, reference: Reference, point: Point) -> Certificate:
@@ -55,9 +60,9 @@ def _certificate(objective: Objective, reference: Reference, point: Point) -> Ce
     where ``sum s r = 0``, which is dF/db = 0. With the mean loss L, its gradient q, Fenchel's and Young's
     equality at r, and ``f*(t r) <= t f*(r) + (1 - t) f*(0)``, since conjugates are convex,
 
-        ``F(w) - D <= (1 - t) L(w) + p(w) + p*(-t q) + t q . w``
+        ``F(w) - D <= (1 - t) (L(w) - L_min) + p(w) + p*(-t q) + t q . w``
 
-    for losses that are not negative. Without a penalty it is ``||g||_inf / ||g at 0||_inf`` of the smallest
+    with a bound L_min below L. Without a penalty it is ``||g||_inf / ||g at 0||_inf`` of the smallest
     subgradients g.
 
     References
@@ -69,22 +74,23 @@ def _certificate(objective: Objective, reference: Reference, point: Point) -> Ce
     w, _ = objective.split(point.w)
     gradient, _ = objective.split(point.gradient)
     at_intercept = abs(float(point.gradient[-1])) if objective.fit_intercept else 0.0
-    if penalty.has_gap:
+    if penalty.has_gap and objective.loss.is_convex:
         slope = penalty.gradient(w) - gradient
         share = penalty.feasible_share(slope)
-        loss = point.value - penalty.value(w)
+        loss = point.value - penalty.value(w) - objective.start.least
         gap = (1 - share) * loss + penalty.fenchel_gap(w, share * slope)
         scale = max(reference.value, float(np.finfo(float).eps))
         return Certificate(gap / scale, "duality_gap", gap, at_intercept)
     largest = max(float(np.abs(penalty.residual(w, gradient)).max(initial=0.0)), at_intercept)
     value = largest / reference.gradient_max if reference.gradient_max else float(largest > 0)
-    return Certificate(value, "kkt", float("nan"), at_intercept)
+    kind = "kkt" if objective.loss.is_convex else "stationary"
+    return Certificate(value, kind, float("nan"), at_intercept)
 
 
 def estimate(objective: Objective, reference: Reference, point: Point) -> float:
     """Return the certificate that a point would have, counting its intercept roughly. Local."""
     found = _certificate(objective, reference, point)
-    if found.kind == "kkt":
+    if found.kind != "duality_gap":
         return found.value
     return found.value + found.intercept_gradient**2 / max(reference.value, float(np.finfo(float).eps))
 
@@ -92,8 +98,8 @@ def estimate(objective: Objective, reference: Reference, point: Point) -> float:
 def _with_best_intercept(objective: Objective, w: Vector) -> Vector:
     """Return w with the intercept where dF/db vanishes. Collective, one pass and two messages a step.
 
-    Newton's method on one number, held in a bracket since it diverges far from the optimum; from cached
-    margins, without a further pass over X. It ends where rounding hides the slope.
+    Newton's method on one number, or the loss's own rule, held in a bracket since it diverges far from the
+    optimum; from cached margins, without a further pass over X. It ends where rounding hides the slope.
     """
     along = np.zeros(objective.n_parameters)
     along[-1] = 1.0
@@ -104,22 +110,22 @@ def _with_best_intercept(objective: Objective, w: Vector) -> Vector:
         slope, curvature = line.derivatives(step)
         if abs(slope) < smallest:
             smallest, best = abs(slope), step
-        elif not abs(step - best) > 1e-6 * max(1.0, abs(best)):
+        elif i and not abs(step - best) > 1e-6 * max(1.0, abs(best)):
             break
         low, high = (step, high) if slope < 0 else (low, step)
-        step = _next_step(step, slope, curvature, (low, high), 2.0**i)
+        near = step + objective.loss.shift(slope, curvature) if curvature > 0 else np.inf
+        step = _next_step(step, slope, near, (low, high), 2.0**i)
         if smallest == 0.0 or step == best:
             break
     return w + best * along
 
 
 def _next_step(
-    step: float, slope: float, curvature: float, bracket: tuple[float, float], farthest: float
+    step: float, slope: float, near: float, bracket: tuple[float, float], farthest: float
 ) -> float:
-    """Return Newton's point if it is near and inside the bracket, else the middle or a longer step."""
-    newton = step - slope / curvature if curvature > 0 else np.inf
-    if bracket[0] < newton < bracket[1] and abs(newton - step) <= farthest:
-        return newton
+    """Return the loss's own guess if it is near and inside the bracket, else the middle or a longer step."""
+    if bracket[0] < near < bracket[1] and abs(near - step) <= farthest:
+        return near
     middle = 0.5 * (bracket[0] + bracket[1])
     return middle if np.isfinite(middle) else step - float(np.sign(slope)) * farthest
 

@@ -20,6 +20,9 @@ __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
 SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram", "admm")
 _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
+"""Solvers that need a penalty with a gradient."""
+_ANY_LOSS = ("gd", "lbfgs")
+"""Solvers whose steps go downhill whatever the curvature of the loss."""
 _HESSIAN_FEATURES = 1000
 
 
@@ -28,8 +31,8 @@ def choose_solver(name: str, objective: Objective, memory: int = 10) -> tuple[So
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
     d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS; above it lets conjugate gradients solve
-    Newton's equations, a third of the passes. With an l1 strength or bounds it takes
-    the Gram matrix for a squared loss up to 1,000 features, else the proximal Newton method.
+    Newton's equations, a third of the passes. With an l1 strength or bounds it takes the Gram matrix for a
+    squared loss up to 1,000 features, else the proximal Newton method; L-BFGS for a loss that is not convex.
 
     Raises
     ------
@@ -40,6 +43,7 @@ def choose_solver(name: str, objective: Objective, memory: int = 10) -> tuple[So
         _check_pair(name, objective.loss, objective.penalty)
         return make_solver(name, memory), "asked for"
     chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
+    _check_pair(chosen, objective.loss, objective.penalty)
     return make_solver(chosen, memory), f"auto: {why}"
 
 
@@ -59,20 +63,26 @@ def make_solver(name: str, memory: int = 10) -> Solver:
 
 
 def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
+    """Refuse what cannot work, by name."""
+    sentence = ""
     if name in _SMOOTH and not penalty.is_smooth:
-        raise shared(
-            SpecError(
-                f"solver {name} needs a penalty with a gradient, and l1 strengths and bounds have none: take "
-                "prox_newton, nesterov or auto"
-            )
+        sentence = (
+            f"solver {name} needs a penalty with a gradient, and l1 strengths and bounds have none: take "
+            "prox_newton, nesterov or auto"
         )
-    if name == "gram" and not isinstance(loss, Squared):
-        raise shared(SpecError(f"solver gram is for the squared loss, and the loss is {loss.name}"))
+    elif name == "gram" and not isinstance(loss, Squared):
+        sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
+    elif name not in _ANY_LOSS and not loss.is_convex:
+        sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
+    if sentence:
+        raise shared(SpecError(sentence))
 
 
 def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:
     is_few = d <= _HESSIAN_FEATURES
     count = f"{d} features are {'few enough' if is_few else 'too many'} for the"
+    if not loss.is_convex:
+        return "lbfgs", "the loss is not convex"
     if penalty.is_smooth:
         return ("newton" if is_few else "newton_cg"), f"{count} Hessian"
     if isinstance(loss, Squared) and is_few:

@@ -10,18 +10,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.losses import Logistic, Loss, Squared
-from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.class_weight import ClassWeight, reweighted
+from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Squared, SquaredHinge, Tweedie
+from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot
 from hpcml.algorithms.scaling import Scaling, fit_scaling
 from hpcml.algorithms.survey import Survey
+from hpcml.algorithms.target import NO_TARGET, Target
 from hpcml.data import Dataset
 from hpcml.errors import DataError, shared
 
-__all__ = ["LinearModel", "ModelSettings", "make_loss", "make_model", "make_objective", "model_from_arrays"]
+__all__ = [
+    "CLASSIFIERS",
+    "LinearModel",
+    "ModelSettings",
+    "make_loss",
+    "make_model",
+    "make_objective",
+    "model_from_arrays",
+]
 
 Vector = NDArray[np.float64]
+CLASSIFIERS = ("logistic_regression", "linear_svc")
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,9 @@ class ModelSettings:
 
     Parameters
     ----------
-    kind : {"logistic_regression", "linear_regression"}
+    kind : str
+        logistic_regression, linear_svc, linear_regression, poisson_regression, gamma_regression or
+        tweedie_regression.
     alpha : float or None
         Strength of the penalty on the mean loss; 0 for none.
     C : float or None
@@ -44,6 +57,10 @@ class ModelSettings:
     fit_intercept : bool
     with_mean, with_std : bool
         Standardise the features: the penalty then acts on the weights of the standardised ones.
+    power : float
+        Of a Tweedie deviance.
+    class_weight : mapping, "balanced" or None
+        What the weights of a class's rows are multiplied by.
     """
 
     kind: str
@@ -56,6 +73,8 @@ class ModelSettings:
     fit_intercept: bool = True
     with_mean: bool = False
     with_std: bool = False
+    power: float = 0.0
+    class_weight: ClassWeight | None = None
 
     def strength(self, total_weight: float) -> float:
         """Return alpha. Local."""
@@ -67,13 +86,16 @@ class LinearModel(NamedTuple):
 
     Attributes
     ----------
-    kind : {"logistic_regression", "linear_regression"}
+    kind : str
+        As in `ModelSettings`.
     coef : (n_features,) array
     intercept : float
     classes : (n_classes,) array
         Labels in order, for a classifier.
     mean, scale : (n_features,) array
         Of the standardisation that was asked for; zeros and ones otherwise.
+    power : float
+        Of a Tweedie deviance, else 0.
     """
 
     kind: str
@@ -82,21 +104,34 @@ class LinearModel(NamedTuple):
     classes: Vector
     mean: Vector
     scale: Vector
+    power: float = 0.0
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that it was fitted by. Local."""
+        return make_loss(self.kind, self.classes, self.power)
+
+    def predicted(self, z: Vector) -> Vector:
+        """Return classes, or means, from raw predictions: ``exp(z)`` for a log link, else z. Local."""
+        if self.classes.size:
+            return np.asarray(self.classes[(z > 0).astype(int)])
+        with np.errstate(over="ignore"):
+            return np.exp(z) if self.loss.has_log_link else z
 
     def arrays(self) -> dict[str, Vector]:
         """Return the model's numbers by name, for a file. Local."""
-        intercept = np.array([self.intercept])
-        return {
+        numbers = {
             "coef": self.coef,
-            "intercept": intercept,
+            "intercept": np.array([self.intercept]),
             "classes": self.classes,
             "mean": self.mean,
             "scale": self.scale,
         }
+        return numbers | ({"power": np.array([self.power])} if self.power else {})
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the bits of coefficients, intercept, classes and scaling. Local."""
+        """SHA-256 over the bits of coefficients, intercept, classes, scaling and power. Local."""
         hasher = hashlib.sha256(self.kind.encode())
         for part in self.arrays().values():
             hasher.update(np.array([part.size], "<i8").tobytes() + part.astype("<f8").tobytes())
@@ -105,28 +140,47 @@ class LinearModel(NamedTuple):
 
 def model_from_arrays(kind: str, arrays: Mapping[str, Vector]) -> LinearModel:
     """Return the model that `LinearModel.arrays` was taken from. Local."""
-    intercept = float(arrays["intercept"][0])
-    return LinearModel(kind, arrays["coef"], intercept, arrays["classes"], arrays["mean"], arrays["scale"])
+    coef, classes, mean, scale = (arrays[name] for name in ("coef", "classes", "mean", "scale"))
+    power = float(arrays["power"][0]) if "power" in arrays else 0.0
+    return LinearModel(kind, coef, float(arrays["intercept"][0]), classes, mean, scale, power)
 
 
-def make_loss(kind: str, classes: Sequence[float] | Vector) -> Loss:
+def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) -> Loss:
     """Return the loss of a model. Local.
+
+    Parameters
+    ----------
+    kind : str
+        As in `ModelSettings`.
+    classes : sequence of float
+        Labels in order, of a classifier.
+    power : float
+        Of a Tweedie deviance: 0 is least squares, 1 Poisson and 2 gamma.
 
     Raises
     ------
     DataError
         A classifier without exactly two classes.
     """
-    if kind == "linear_regression":
-        return Squared()
+    if kind in CLASSIFIERS:
+        _check_two(kind, classes)
+        positive = float(classes[1])
+        return Logistic(positive) if kind == "logistic_regression" else SquaredHinge(positive)
+    powers = {"linear_regression": 0.0, "poisson_regression": 1.0, "gamma_regression": 2.0}
+    losses: dict[float, Loss] = {0.0: Squared(), 1.0: Poisson(), 2.0: Gamma()}
+    power = powers.get(kind, power)
+    return losses.get(power) or Tweedie(power)
+
+
+def _check_two(kind: str, classes: Sequence[float] | Vector) -> None:
+    name = kind.replace("_", " ")
     if len(classes) < 2:
         only = f": all are {classes[0]:g}" if len(classes) else ""
-        raise shared(DataError(f"logistic regression needs labels of two classes{only}"))
+        raise shared(DataError(f"{name} needs labels of two classes{only}"))
     if len(classes) > 2:
         shown = ", ".join(f"{label:g}" for label in classes[:5])
-        sentence = f"logistic regression takes two classes in this version, not {len(classes)} ({shown}, ...)"
+        sentence = f"{name} takes two classes in this version, not {len(classes)} ({shown}, ...)"
         raise shared(DataError(sentence))
-    return Logistic(positive=float(classes[1]))
 
 
 def make_objective(
@@ -135,36 +189,77 @@ def make_objective(
     found: Survey,
     ballot: Ballot | None = None,
     known: Scaling | None = None,
+    target: Target = NO_TARGET,
 ) -> tuple[Objective, Scaling]:
     """Return the objective, and the standardisation that the user asked for.
 
-    Collective: two passes, four messages; none with `known`, the answer of
-    ``fit_scaling(data, True, True)``. Solvers work on features of their own scales, whatever was asked
-    for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation s_j, the l2 strength alpha_j on the original
-    coefficient and the largest curvature c of the loss. Weights v of those features with strengths
-    ``alpha_j / t_j^2``, for l1 divided by t_j, give the user's own objective, with a Hessian whose diagonal
-    is near c: well conditioned where only the scales were bad.
+    Collective: two passes, four messages, none with `known`, the answer of ``fit_scaling(data, True, True)``;
+    one more pass and two messages for class weights, which change no standardisation. Solvers work on
+    features of their own scales, whatever was asked for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation
+    s_j, the l2 strength alpha_j on the original coefficient and the largest curvature c of the loss, or that
+    at the start where there is no largest. Weights v of those features with strengths ``alpha_j / t_j^2``,
+    for l1 divided by t_j, give the user's own objective, with a Hessian whose diagonal is near c: well
+    conditioned where only the scales were bad.
+
+    Parameters
+    ----------
+    data : Dataset
+    settings : ModelSettings
+    found : Survey
+    ballot : Ballot, optional
+    known : Scaling, optional
+    target : Target
+        From `look_at_target`, for a loss with a log link.
+
+    Raises
+    ------
+    DataError
+        No optimum: a log link and an intercept for labels that are all zero. Or not two classes.
+    SpecError
+        Weights of classes that are not there.
     """
-    loss = make_loss(settings.kind, found.classes)
+    loss = make_loss(settings.kind, found.classes, settings.power)
     full = known or fit_scaling(data, True, True)
-    d = data.n_features
+    d, total, has_intercept = data.n_features, found.total_weight, settings.fit_intercept
     asked = Scaling(
         full.mean if settings.with_mean else np.zeros(d), full.scale if settings.with_std else np.ones(d)
     )
-    alpha = settings.strength(found.total_weight) * np.broadcast_to(settings.factors, (d,))
+    if settings.class_weight is not None:
+        data, total = reweighted(data, found.classes, settings.class_weight)
+    start = _start(loss, target, has_intercept)
+    alpha = settings.strength(total) * np.broadcast_to(settings.factors, (d,))
     l2 = alpha * (1 - settings.l1_ratio) * np.square(asked.scale)
-    scale = np.sqrt(np.square(full.scale) + l2 / loss.max_curvature)
-    # Without an intercept nothing can make up for a shift of the features.
-    scaling = Scaling(full.mean if settings.fit_intercept else asked.mean, scale)
     l1 = alpha * settings.l1_ratio * asked.scale
-    penalty = make_penalty(
-        d, l2 / np.square(scale), l1 / scale, settings.lower * scale, settings.upper * scale
-    )
-    total, has_intercept = found.total_weight, settings.fit_intercept
-    return Objective(data, loss, penalty, scaling, total, has_intercept, ballot or Ballot()), asked
+    scale = np.sqrt(np.square(full.scale) + l2 / start.curvature)
+    # Without an intercept nothing can make up for a shift of the features.
+    scaling = Scaling(full.mean if has_intercept else asked.mean, scale)
+    lower, upper = settings.lower * scale, settings.upper * scale
+    penalty = make_penalty(d, l2 / np.square(scale), l1 / scale, lower, upper)
+    return Objective(data, loss, penalty, scaling, total, has_intercept, ballot or Ballot(), start), asked
 
 
-def make_model(objective: Objective, w: Vector, kind: str, classes: Vector, asked: Scaling) -> LinearModel:
+_ROUNDING = 2.0**-26
+"""Share of the curvature up to which a gradient at the start is taken for rounding of the labels' mean."""
+
+
+def _start(loss: Loss, target: Target, has_intercept: bool) -> Start:
+    """Return where a fit starts.
+
+    The slope and curvature of a log link are linear in y: the mean of y gives their means at the start.
+    """
+    if not loss.has_log_link:
+        return Start(curvature=loss.max_curvature)
+    if has_intercept and not target.mean > 0:
+        sentence = f"y is 0 wherever it weighs: the {loss.name} loss falls for ever as the intercept falls"
+        raise shared(DataError(sentence))
+    z = loss.best_constant(target.mean) if has_intercept else 0.0
+    curvature = float(loss.terms(np.array([z]), np.array([target.mean])).curvature[0])
+    return Start(z, target.least, _ROUNDING * curvature, curvature)
+
+
+def make_model(
+    objective: Objective, w: Vector, settings: ModelSettings, classes: Vector, asked: Scaling
+) -> LinearModel:
     """Return the model on the original features. Local."""
     coef, intercept = objective.to_raw(w)
-    return LinearModel(kind, coef, intercept, classes, asked.mean, asked.scale)
+    return LinearModel(settings.kind, coef, intercept, classes, asked.mean, asked.scale, settings.power)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcml.algorithms.kernels.rows import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.losses import Logistic
+from hpcml.algorithms.target import check_labels
 from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.gathering import on_first
 from hpcml.collectives.reproducible import reduce_partials
@@ -55,18 +56,27 @@ class _Evaluation(NamedTuple):
         return float(reduce_partials(self.comm, lambda: partials, 1).total[0]) / self.n_rows
 
 
-def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str]) -> Scores:
+def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str], name: str = "y") -> Scores:
     """Return metrics of a model on the rows of all ranks; each row counts once.
 
     Collective: one pass; two to four small messages, and one to seven a metric.
 
+    Parameters
+    ----------
+    data : Dataset
+    model : LinearModel
+    metrics : sequence of str
+    name : str
+        What y is called in errors.
+
     Raises
     ------
     DataError
-        No rows or labels, labels that the model does not know, or one class alone where two are needed.
+        No rows or labels, labels that the model does not know or its loss is not defined for, or one class
+        alone where two are needed.
     """
     with agreed(data.comm):
-        scored = [_scored(block, model) for block in data.blocks()]
+        scored = [_scored(block, model, name) for block in data.blocks()]
     n_rows = int(data.comm.allreduce(np.array([sum(s.z.size for s in scored)]))[0][0])
     if n_rows == 0:
         raise shared(DataError("there are no rows to evaluate on"))
@@ -76,9 +86,11 @@ def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str]) -> Score
     return Scores(values, n_rows, evaluation.notes)
 
 
-def _scored(block: Block, model: LinearModel) -> Scored:
+def _scored(block: Block, model: LinearModel, name: str) -> Scored:
     if block.y is None:
         raise DataError("metrics need labels, and the data set has no y")
+    if not model.classes.size:
+        check_labels(block, model.loss, name)
     z = raw_prediction(block, model.coef, model.intercept)
     return Scored(block.without_rows(), block.y, z)
 
@@ -94,7 +106,7 @@ def _check_labels(comm: Communicator, scored: Iterable[Scored], model: LinearMod
 
 
 def _accuracy(of: _Evaluation) -> float:
-    right = sum(int((of.model.classes[(s.z > 0).astype(int)] == s.y).sum()) for s in of.scored)
+    right = sum(int((of.model.predicted(s.z) == s.y).sum()) for s in of.scored)
     return int(of.comm.allreduce(np.array([right]))[0][0]) / of.n_rows
 
 
@@ -113,7 +125,7 @@ def _roc_auc(of: _Evaluation) -> float:
 
 
 def _rmse(of: _Evaluation) -> float:
-    return float(np.sqrt(of.mean(lambda s: np.square(s.z - s.y))))
+    return float(np.sqrt(of.mean(lambda s: np.square(of.model.predicted(s.z) - s.y))))
 
 
 def _r2(of: _Evaluation) -> float:
@@ -125,6 +137,23 @@ def _r2(of: _Evaluation) -> float:
     return 1.0 - error / of.mean(lambda s: np.square(s.y - mean))
 
 
+def _deviance(of: _Evaluation) -> float:
+    """Return ``2 mean(loss - least loss)``, the unit deviance of the model's distribution."""
+    loss = of.model.loss
+    return 2.0 * of.mean(lambda s: loss.terms(s.z, s.y).value - loss.least(s.y))
+
+
+def _d2(of: _Evaluation) -> float:
+    """``1 - deviance / deviance of the mean of y``; 1 or 0 where y is constant."""
+    loss, deviance = of.model.loss, _deviance(of)
+    if _is_constant(of):
+        return float(deviance <= 0)
+    mean = of.mean(lambda s: s.y)
+    z = loss.best_constant(mean) if loss.has_log_link else mean
+    null = 2.0 * of.mean(lambda s: loss.terms(np.full_like(s.y, z), s.y).value - loss.least(s.y))
+    return 1.0 - deviance / null
+
+
 def _is_constant(of: _Evaluation) -> bool:
     """Tell whether all labels are equal. Collective, one message."""
     y = np.concatenate([np.zeros(0), *(s.y for s in of.scored)])
@@ -133,7 +162,15 @@ def _is_constant(of: _Evaluation) -> bool:
     return bool(largest == -minus_smallest)
 
 
-METRICS = {"accuracy": _accuracy, "log_loss": _log_loss, "roc_auc": _roc_auc, "r2": _r2, "rmse": _rmse}
+METRICS = {
+    "accuracy": _accuracy,
+    "log_loss": _log_loss,
+    "roc_auc": _roc_auc,
+    "r2": _r2,
+    "rmse": _rmse,
+    "d2": _d2,
+    "deviance": _deviance,
+}
 
 
 def roc_auc(

@@ -59,8 +59,10 @@ def _solved(H: Vector, g: Vector, scale: Vector) -> Vector:
 def _shortest(H: Vector, g: Vector, scale: Vector) -> Vector:
     """Solve ``H x = g`` with the least ``||w / scale||``; the intercept, eliminated first, may be any."""
     d = scale.size
-    if g.size == d or H[d, d] == 0.0:
-        return _least_norm(H[:d, :d], g[:d], scale) if g.size == d else np.append(g[:d] * 0.0, 0.0)
+    if g.size == d:
+        return _least_norm(H, g, scale)
+    if H[d, d] == 0.0:  # no row bends the loss: the penalty alone says where to go
+        return np.append(_least_norm(H[:d, :d], g[:d], scale), 0.0)
     cross = H[:d, d] / H[d, d]
     w = _least_norm(H[:d, :d] - np.outer(cross, H[:d, d]), g[:d] - cross * g[d], scale)
     return np.append(w, g[d] / H[d, d] - cross @ w)

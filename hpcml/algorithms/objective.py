@@ -20,7 +20,7 @@ from hpcml.algorithms.scaling import Scaling
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
 
-__all__ = ["Line", "MeanLoss", "Objective", "Point", "n_sums", "shard_sums"]
+__all__ = ["AT_ZERO", "Line", "MeanLoss", "Objective", "Point", "Start", "n_sums", "shard_sums"]
 
 Vector = NDArray[np.float64]
 
@@ -60,6 +60,30 @@ class MeanLoss(NamedTuple):
     hessian: Vector
 
 
+class Start(NamedTuple):
+    """Where a fit starts, with all weights zero, and what its certificate is measured against.
+
+    Attributes
+    ----------
+    intercept : float
+    least : float
+        The mean of the loss below which nothing can come, as far as the labels say; the reference is F at
+        the start above it.
+    flat : float
+        Size of a gradient that is rounding.
+    curvature : float
+        The largest of the loss, or that at the start where there is no largest.
+    """
+
+    intercept: float = 0.0
+    least: float = 0.0
+    flat: float = 0.0
+    curvature: float = 1.0
+
+
+AT_ZERO = Start()
+
+
 @dataclass(frozen=True)
 class Objective:
     """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + penalty(w)``.
@@ -81,6 +105,7 @@ class Objective:
     fit_intercept : bool
     ballot : Ballot
         Votes that ride on every evaluation.
+    start : Start
     """
 
     data: Dataset
@@ -90,6 +115,7 @@ class Objective:
     total_weight: float
     fit_intercept: bool = True
     ballot: Ballot = field(default_factory=Ballot)
+    start: Start = AT_ZERO
 
     @property
     def n_parameters(self) -> int:
@@ -104,6 +130,15 @@ class Objective:
     def to_raw(self, w: Vector) -> tuple[Vector, float]:
         """Return coefficients and intercept on the original features. Local."""
         return self.scaling.to_raw(*self.split(w))
+
+    def from_raw(self, coef: Vector, intercept: float) -> Vector:
+        """Return the w of coefficients and intercept on the original features. Local."""
+        return self._extended(*self.scaling.from_raw(coef, intercept))
+
+    @property
+    def first_w(self) -> Vector:
+        """Where a fit starts, (n_parameters,). Local."""
+        return self._extended(np.zeros(self.data.n_features), self.start.intercept)
 
     @property
     def all_columns(self) -> NDArray[np.int64]:
@@ -136,12 +171,15 @@ class Objective:
         loss = self.mean_loss(reduced.total, columns)
         return self.penalised(w, loss, columns, reduced.window)
 
+    def _extended(self, vector: Vector, last: float) -> Vector:
+        return np.append(vector, last) if self.fit_intercept else vector
+
     def mean_loss(self, sums: Vector, columns: NDArray[np.int64] | None) -> MeanLoss:
         """Return what the sums of `shard_sums` over some rows give to the mean loss of all. Local."""
         d = self.data.n_features
         sums = sums / self.total_weight
         slope = (sums[2 : 2 + d] - self.scaling.mean * sums[1]) / self.scaling.scale
-        gradient = np.append(slope, sums[1]) if self.fit_intercept else slope
+        gradient = self._extended(slope, float(sums[1]))
         matrix = np.zeros((0, 0)) if columns is None else self._hessian(sums[2 + d :], columns)
         return MeanLoss(float(sums[0]), gradient, matrix)
 

@@ -30,6 +30,10 @@ class Scaling(NamedTuple):
         coef = w / self.scale
         return coef, intercept - float(self.mean @ coef)
 
+    def from_raw(self, coef: Vector, intercept: float) -> tuple[Vector, float]:
+        """Return weights and intercept on the scaled features, what `to_raw` takes back. Local."""
+        return coef * self.scale, intercept + float(self.mean @ coef)
+
 
 def no_scaling(n_features: int) -> Scaling:
     """Return the scaling that changes nothing. Local."""

@@ -110,10 +110,10 @@ class Rules:
 
 
 def _start(objective: Objective, solver: Solver, w: Vector | None) -> LoopState:
-    zero = np.zeros(objective.n_parameters)
-    state = solver.init(objective, zero if w is None else w)
-    at_zero = state.point if w is None else objective.evaluate(zero)
-    return LoopState(0, float("inf"), make_reference(at_zero), state)
+    first = objective.first_w
+    state = solver.init(objective, first if w is None else w)
+    at_first = state.point if w is None else objective.evaluate(first)
+    return LoopState(0, float("inf"), make_reference(at_first, objective.start), state)
 
 
 def _progress(objective: Objective, loop: LoopState) -> Progress:
@@ -142,7 +142,7 @@ def run_solver(
     solver : Solver
     rules : Rules
     w : (n_parameters,) array, optional
-        Where to start; zero by default.
+        Where to start; by default weights of zero, and for a log link the best intercept.
     loop : LoopState, optional
         Where an earlier run stood: the answer has the bits of a run that was not interrupted.
     callback : callable

@@ -5,13 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hpcml.algorithms.linear_model import LinearModel
+from hpcml.algorithms.linear_model import CLASSIFIERS, LinearModel
 from hpcml.errors import SpecError
 from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
+from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.regression import LinearRegression, Ridge
+from hpcml.estimators.svc import LinearSVC
 
-__all__ = ["LinearRegression", "LogisticRegression", "Outcome", "Ridge", "estimator_from_model"]
+__all__ = [
+    "GammaRegressor",
+    "LinearRegression",
+    "LinearSVC",
+    "LogisticRegression",
+    "Outcome",
+    "PoissonRegressor",
+    "Ridge",
+    "TweedieRegressor",
+    "estimator_from_model",
+]
+
+_CLASSES: dict[str, type[LinearEstimator]] = {
+    "logistic_regression": LogisticRegression,
+    "linear_svc": LinearSVC,
+    "linear_regression": LinearRegression,
+    "poisson_regression": PoissonRegressor,
+    "gamma_regression": GammaRegressor,
+    "tweedie_regression": TweedieRegressor,
+}
 
 
 def estimator_from_model(
@@ -31,8 +52,8 @@ def estimator_from_model(
     labels : sequence, optional
         What the classes are called, in the order of ``model.classes``; by default those numbers.
     alpha : float, optional
-        Of a linear regression, on the sum of squares as in `Ridge`: above zero gives a Ridge, else the
-        answer is a LinearRegression.
+        Of a regression, as its estimator takes it. Above zero a linear regression is a Ridge, whose alpha is
+        on the sum of squares, else a LinearRegression.
     feature_names : sequence of str, optional
     outcome : Outcome, optional
         How the fit ended.
@@ -45,12 +66,15 @@ def estimator_from_model(
         The kind of model has no estimator, or labels or alpha do not fit it.
     """
     fitted: dict[str, Any] = {"feature_names": feature_names, "outcome": outcome, **parameters}
-    if model.kind == "logistic_regression":
-        if alpha is not None:
-            raise SpecError("alpha is for a linear regression; a classifier takes C = 1 / (alpha sum s)")
-        return LogisticRegression._from_model(model, labels=labels, **fitted)
-    if model.kind != "linear_regression":
+    if model.kind not in _CLASSES:
         raise SpecError(f"no estimator for a model of kind {model.kind!r}")
-    if alpha:
-        return Ridge._from_model(model, labels=labels, alpha=alpha, **fitted)
-    return LinearRegression._from_model(model, labels=labels, **fitted)
+    kind = _CLASSES[model.kind]
+    if model.kind in CLASSIFIERS and alpha is not None:
+        raise SpecError("alpha is for a regression; a classifier takes C = 1 / (alpha sum s)")
+    if model.kind == "linear_regression":
+        kind, alpha = (Ridge, alpha) if alpha else (LinearRegression, None)
+    if model.kind == "tweedie_regression":
+        fitted["power"] = model.power
+    if alpha is not None:
+        fitted["alpha"] = alpha
+    return kind._from_model(model, labels=labels, **fitted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -18,9 +19,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from hpcml.algorithms.choice import SOLVERS, choose_solver
 from hpcml.algorithms.kernels.rows import raw_prediction
-from hpcml.algorithms.linear_model import LinearModel, ModelSettings, make_model, make_objective
+from hpcml.algorithms.linear_model import (
+    CLASSIFIERS,
+    LinearModel,
+    ModelSettings,
+    make_loss,
+    make_model,
+    make_objective,
+)
+from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.solver import Result, Rules, run_solver
-from hpcml.algorithms.survey import Names, survey
+from hpcml.algorithms.survey import Names, Survey, survey
+from hpcml.algorithms.target import look_at_target
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import ArrayDataset, Dataset
 from hpcml.errors import DataError, SpecError
@@ -83,6 +93,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "memory": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
     }
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -113,7 +124,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self._check_parameters(comm)
         with one_blas_thread():
             data, classes = self._training_data(comm, X, y, sample_weight)
-            model, result = self._solved(data)
+            model, result = self._solved(data, classes)
         self._set_model(model, model.classes if classes is None else classes, _outcome(result))
         if comm.rank == 0 and not result.converged:
             warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=2)
@@ -181,14 +192,31 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _solved(self, data: Dataset) -> tuple[LinearModel, Result]:
+    def _solved(self, data: Dataset, classes: NDArray[Any] | None) -> tuple[LinearModel, Result]:
         """Return the model and how it was found. Collective."""
-        found = survey(data, classes=self._kind == "logistic_regression", names=_NAMES)
+        found = survey(data, classes=self._kind in CLASSIFIERS, names=_NAMES)
         self._check_classes(found.classes)
-        objective, asked = make_objective(data, self._settings(found.total_weight), found)
+        settings = self._settings(found, classes)
+        target = look_at_target(data, make_loss(self._kind, found.classes, settings.power))
+        objective, asked = make_objective(data, settings, found, target=target)
         solver, _ = choose_solver(self.solver, objective, self.memory)
-        result = run_solver(objective, solver, Rules(self.max_iter, self.tol))
-        return make_model(objective, result.w, self._kind, found.classes, asked), result
+        rules = Rules(self.max_iter, self.tol)
+        result = run_solver(objective, solver, rules, w=self._last_w(objective))
+        return make_model(objective, result.w, settings, found.classes, asked), result
+
+    def _last_w(self, objective: Objective) -> NDArray[np.float64] | None:
+        """Return where the last fit ended, if the next is to start there. Collective, if so."""
+        if not self.warm_start:
+            return None
+        coef, intercept = (np.ravel(getattr(self, name, ())) for name in ("coef_", "intercept_"))
+        bits = np.append(coef, intercept).tobytes() if coef.size else b"none"
+        check_same(objective.data.comm, {"coefficients to start from": hashlib.sha256(bits).hexdigest()})
+        if coef.size == 0:
+            return None
+        if coef.size != objective.data.n_features:
+            n = objective.data.n_features
+            raise DataError(f"warm_start: X has {n} features, and the last fit had {coef.size}")
+        return objective.from_raw(coef.astype(np.float64), float(intercept[0]))
 
     def _not_converged(self) -> str:
         return (
@@ -255,7 +283,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _check_classes(self, classes: NDArray[np.float64]) -> None:
         """Refuse a number of classes that the model cannot do. Local."""
 
-    def _settings(self, total_weight: float) -> ModelSettings:
+    def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
         """Return the model's settings from scikit-learn's parameters. Local."""
         raise NotImplementedError
 

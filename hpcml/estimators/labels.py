@@ -85,7 +85,7 @@ def check_binary(classes: list[Any]) -> None:
         raise DataError("no row has a label and a weight above zero")
     if len(classes) == 1:
         raise DataError(
-            f"logistic regression needs two classes, but the data contains only one class: {classes[0]!r}"
+            f"a classifier needs two classes, but the data contains only one class: {classes[0]!r}"
         )
     if len(classes) > 2:
         shown = ", ".join(repr(label) for label in classes[:_SENT])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcml.algorithms.linear_model import model_from_arrays
+from hpcml.algorithms.linear_model import CLASSIFIERS, model_from_arrays
 from hpcml.estimators import estimator_from_model
 from hpcml.estimators.base import LinearEstimator, Outcome
 from hpcml.io.model import read_model
@@ -14,7 +14,7 @@ __all__ = ["load_model"]
 
 
 def load_model(path: str | Path) -> LinearEstimator:
-    """Return the fitted estimator that a run saved: LogisticRegression, LinearRegression or Ridge.
+    """Return the fitted estimator that a run saved: LogisticRegression, Ridge, PoissonRegressor, ...
 
     Local. Nothing in the file is executed.
 
@@ -39,10 +39,10 @@ def load_model(path: str | Path) -> LinearEstimator:
     model = model_from_arrays(about["kind"], file.arrays)
     settings: dict[str, Any] = {"fit_intercept": about["spec"]["model"]["fit_intercept"]}
     strength = about["alpha"] * about["total_weight"]
-    if about["kind"] == "logistic_regression":
+    if about["kind"] in CLASSIFIERS:
         settings["C"] = 1.0 / strength if strength else float("inf")
-    else:
-        settings["alpha"] = strength
+    else:  # least squares take their strength on the sum, the others on the mean
+        settings["alpha"] = strength if about["kind"] == "linear_regression" else about["alpha"]
     outcome = Outcome(**{name: about[name] for name in Outcome._fields})
     return estimator_from_model(
         model, labels=about["labels"], feature_names=about["feature_names"], outcome=outcome, **settings

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression as Twin
-from sklearn.utils._param_validation import Interval
 
-from hpcml.algorithms.linear_model import LinearModel, ModelSettings
 from hpcml.collectives import Communicator
-from hpcml.errors import DataError
-from hpcml.estimators.base import LinearEstimator, Outcome
-from hpcml.estimators.blas import one_blas_thread
-from hpcml.estimators.inputs import Rows
-from hpcml.estimators.labels import Labels, agree_on_classes, check_binary, find_labels
-from hpcml.estimators.scoring import accuracy
+from hpcml.estimators.classifier import LinearClassifier
 
 __all__ = ["LogisticRegression"]
 
 
-class LogisticRegression(ClassifierMixin, LinearEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class LogisticRegression(LinearClassifier):
     """Logistic regression of two classes with an l2 penalty, over the rows of all ranks.
 
     It minimises scikit-learn's objective, ``C sum_i s_i log(1 + exp(-t_i (x_i . w + b))) + ||w||^2 / 2``
@@ -39,11 +31,16 @@ class LogisticRegression(ClassifierMixin, LinearEstimator):  # type: ignore[misc
         Bound on the certificate: the duality gap relative to the objective at zero, or without a penalty the
         largest element of the gradient relative to that at zero.
     fit_intercept : bool, default=True
+    class_weight : dict, "balanced" or None, default=None
+        What the weights of a class's rows are multiplied by: 1 for a label that is not there;
+        "balanced" is ``sum s / (2 sum s of the class)``.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
         auto is newton up to 1,000 features, else lbfgs.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
+    warm_start : bool, default=False
+        Start from the coefficients of the last fit, the same on every rank.
     comm : None, "world" or Communicator, default=None
         The ranks that share the rows. None is this process alone; "world" all ranks of the job. With a
         communicator X and y are this rank's rows, in rank order.
@@ -76,10 +73,6 @@ class LogisticRegression(ClassifierMixin, LinearEstimator):  # type: ignore[misc
     """
 
     _kind: ClassVar[str] = "logistic_regression"
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **LinearEstimator._parameter_constraints,
-        "C": [Interval(Real, 0, None, closed="right")],
-    }
 
     def __init__(
         self,
@@ -87,28 +80,22 @@ class LogisticRegression(ClassifierMixin, LinearEstimator):  # type: ignore[misc
         *,
         tol: float = 1e-6,
         fit_intercept: bool = True,
+        class_weight: Mapping[Any, float] | str | None = None,
         solver: str = "auto",
         max_iter: int = 100,
         memory: int = 10,
+        warm_start: bool = False,
         comm: Communicator | str | None = None,
     ) -> None:
         self.C = C
         self.tol = tol
         self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
         self.solver = solver
         self.max_iter = max_iter
         self.memory = memory
+        self.warm_start = warm_start
         self.comm = comm
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return ``X @ coef + intercept`` of my rows, (my rows,). Local."""
-        return self._raw_prediction(X)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the likelier class of each of my rows, (my rows,). Local."""
-        z = self.decision_function(X)
-        chosen: NDArray[Any] = self.classes_[(z > 0).astype(int)]
-        return chosen
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return ``1 / (1 + exp(-z))`` for the second class, the rest for the first, (my rows, 2). Local."""
@@ -124,52 +111,10 @@ class LogisticRegression(ClassifierMixin, LinearEstimator):  # type: ignore[misc
         z = self.decision_function(X)
         return -np.logaddexp(0.0, np.stack([z, -z], axis=1))
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the share of rows of all ranks whose class is predicted, weighted. Collective.
-
-        X, y and sample_weight are as in `fit`; the result is the same on every rank.
-        """
-        with one_blas_thread():
-            return accuracy(*self._scored_data(X, y, sample_weight))
-
-    def _settings(self, total_weight: float) -> ModelSettings:
-        return ModelSettings(self._kind, C=self.C, fit_intercept=self.fit_intercept)
-
-    def _read_target(self, rows: Rows) -> Labels:
-        return find_labels(rows.y, rows.weight)
-
-    def _agree_on_target(self, comm: Communicator, target: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
-        classes = agree_on_classes(comm, target)
-        # Labels that are not classes have weight zero: any code does.
-        return np.maximum(target.codes(classes), 0.0), classes
-
-    def _known_target(self, rows: Rows) -> NDArray[Any]:
-        return find_labels(rows.y, None).codes(self.classes_)
-
-    def _check_classes(self, classes: NDArray[np.float64]) -> None:
-        check_binary(classes.tolist())
-
-    def _numeric_classes(self) -> NDArray[np.float64]:
-        if self.classes_.dtype.kind not in "biuf":
-            raise DataError(f"a data set's y are numbers, but the classes are {self.classes_.tolist()}")
-        return self.classes_.astype(np.float64)
-
-    def _set_model(self, model: LinearModel, classes: NDArray[Any], outcome: Outcome) -> None:
-        self._set_outcome(outcome)
-        self.coef_ = model.coef[None].copy()
-        self.intercept_ = np.array([model.intercept])
-        self.classes_ = classes
-        self.n_iter_ = np.array([outcome.n_iter], np.int32)
-
-    def _model(self) -> LinearModel:
-        none, ones = np.zeros(self.n_features_in_), np.ones(self.n_features_in_)
-        codes = np.array([0.0, 1.0])
-        return LinearModel(self._kind, self.coef_[0], float(self.intercept_[0]), codes, none, ones)
-
     def _make_twin(self) -> Any:
-        return Twin(C=self.C, fit_intercept=self.fit_intercept, max_iter=self.max_iter)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
+        return Twin(
+            C=self.C,
+            fit_intercept=self.fit_intercept,
+            class_weight=self.class_weight,
+            max_iter=self.max_iter,
+        )

@@ -5,30 +5,25 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
 from sklearn.linear_model import LinearRegression as LinearTwin
 from sklearn.linear_model import Ridge as RidgeTwin
 from sklearn.utils._param_validation import Interval
 
-from hpcml.algorithms.linear_model import LinearModel, ModelSettings
+from hpcml.algorithms.linear_model import ModelSettings
+from hpcml.algorithms.survey import Survey
 from hpcml.collectives import Communicator
-from hpcml.estimators.base import LinearEstimator, Outcome
 from hpcml.estimators.blas import one_blas_thread
+from hpcml.estimators.regressor import LinearRegressor
 from hpcml.estimators.scoring import r2
 
 __all__ = ["LinearRegression", "Ridge"]
 
 
-class _LeastSquares(RegressorMixin, LinearEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What the two regressors share: predictions, R^2, and a vector of coefficients."""
+class _LeastSquares(LinearRegressor):
+    """What the two regressors share: the loss and R^2."""
 
     _kind: ClassVar[str] = "linear_regression"
-
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return ``X @ coef + intercept`` of my rows, (my rows,). Local."""
-        return self._raw_prediction(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the weighted R^2 of the rows of all ranks. Collective.
@@ -38,15 +33,6 @@ class _LeastSquares(RegressorMixin, LinearEstimator):  # type: ignore[misc]  # s
         """
         with one_blas_thread():
             return r2(*self._scored_data(X, y, sample_weight))
-
-    def _set_model(self, model: LinearModel, classes: NDArray[Any], outcome: Outcome) -> None:
-        self._set_outcome(outcome)
-        self.coef_ = model.coef.copy()
-        self.intercept_ = float(model.intercept)
-
-    def _model(self) -> LinearModel:
-        d = self.n_features_in_
-        return LinearModel(self._kind, self.coef_, self.intercept_, np.zeros(0), np.zeros(d), np.ones(d))
 
 
 class LinearRegression(_LeastSquares):
@@ -67,6 +53,8 @@ class LinearRegression(_LeastSquares):
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
+    warm_start : bool, default=False
+        Start from the coefficients of the last fit, the same on every rank.
     comm : None, "world" or Communicator, default=None
         The ranks that share the rows. None is this process alone; "world" all ranks of the job. With a
         communicator X and y are this rank's rows, in rank order.
@@ -95,6 +83,7 @@ class LinearRegression(_LeastSquares):
         solver: str = "auto",
         max_iter: int = 100,
         memory: int = 10,
+        warm_start: bool = False,
         comm: Communicator | str | None = None,
     ) -> None:
         self.fit_intercept = fit_intercept
@@ -102,9 +91,10 @@ class LinearRegression(_LeastSquares):
         self.solver = solver
         self.max_iter = max_iter
         self.memory = memory
+        self.warm_start = warm_start
         self.comm = comm
 
-    def _settings(self, total_weight: float) -> ModelSettings:
+    def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
         return ModelSettings(self._kind, alpha=0.0, fit_intercept=self.fit_intercept)
 
     def _make_twin(self) -> Any:
@@ -130,6 +120,8 @@ class Ridge(_LeastSquares):
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
+    warm_start : bool, default=False
+        Start from the coefficients of the last fit, the same on every rank.
     comm : None, "world" or Communicator, default=None
         The ranks that share the rows. None is this process alone; "world" all ranks of the job. With a
         communicator X and y are this rank's rows, in rank order.
@@ -151,7 +143,7 @@ class Ridge(_LeastSquares):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **LinearEstimator._parameter_constraints,
+        **LinearRegressor._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 
@@ -164,6 +156,7 @@ class Ridge(_LeastSquares):
         solver: str = "auto",
         max_iter: int = 100,
         memory: int = 10,
+        warm_start: bool = False,
         comm: Communicator | str | None = None,
     ) -> None:
         self.alpha = alpha
@@ -172,10 +165,12 @@ class Ridge(_LeastSquares):
         self.solver = solver
         self.max_iter = max_iter
         self.memory = memory
+        self.warm_start = warm_start
         self.comm = comm
 
-    def _settings(self, total_weight: float) -> ModelSettings:
-        return ModelSettings(self._kind, alpha=self.alpha / total_weight, fit_intercept=self.fit_intercept)
+    def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
+        alpha = self.alpha / found.total_weight
+        return ModelSettings(self._kind, alpha=alpha, fit_intercept=self.fit_intercept)
 
     def _make_twin(self) -> Any:
         return RidgeTwin(alpha=self.alpha, fit_intercept=self.fit_intercept)

@@ -13,10 +13,12 @@ from sklearn.exceptions import UndefinedMetricWarning
 from hpcml.algorithms.kernels.rows import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.reduction import reduce_blocks
+from hpcml.algorithms.target import check_labels
+from hpcml.collectives import agreed
 from hpcml.data import Block, Dataset
 from hpcml.errors import DataError
 
-__all__ = ["accuracy", "r2"]
+__all__ = ["accuracy", "d2", "r2"]
 
 Vector = NDArray[np.float64]
 
@@ -67,3 +69,34 @@ def r2(data: Dataset, model: LinearModel) -> float:
 
     error, spread = _means(data, 2, terms)
     return 1.0 - float(error / spread) if spread else float(error == 0)
+
+
+def d2(data: Dataset, model: LinearModel) -> float:
+    """Return ``1 - sum s D(y, predicted) / sum s D(y, mean y)`` with the deviance D of the model.
+
+    Collective, two passes, four messages and a small one. NaN, with a warning, below two rows; 1 or 0 where y
+    is constant.
+
+    Raises
+    ------
+    DataError
+        A label that the deviance is not defined for.
+    """
+    loss = model.loss
+    with agreed(data.comm):
+        for block in data.blocks():
+            check_labels(block, loss, "y")
+    if data.n_samples < 2:
+        text = "D^2 score is not well-defined with less than two samples."
+        warnings.warn(text, UndefinedMetricWarning, stacklevel=3)
+        return float("nan")
+    (mean,) = _means(data, 1, lambda block, y: [y])
+    constant = loss.best_constant(float(mean)) if loss.has_log_link else float(mean)
+
+    def terms(block: Block, y: Vector) -> list[Any]:
+        z = raw_prediction(block, model.coef, model.intercept)
+        least = loss.least(y)
+        return [loss.terms(at, y).value - least for at in (z, np.full_like(z, constant))]
+
+    found, null = _means(data, 2, terms)
+    return 1.0 - float(found / null) if null > 0 else float(found <= 0)

@@ -29,6 +29,7 @@ def check_spec(spec: Spec) -> None:
         It names the two keys and says why they do not fit.
     """
     _check_model(spec)
+    _check_loss(spec)
     _check_tables(spec)
     _check_rows(spec)
 
@@ -43,6 +44,23 @@ def _check_model(spec: Spec) -> None:
     target = spec.data.target
     if target is not None and target.threshold is not None and spec.task == "regression":
         raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")
+
+
+def _check_loss(spec: Spec) -> None:
+    """Refuse a loss without a certificate, unless that is allowed, and what cannot minimise it."""
+    model, solver = spec.model, spec.solver
+    if model.type != "tweedie_regression" or model.power <= 2:
+        return
+    if solver.uncertified != "allow":
+        raise SpecError(
+            f"model.power: {model.power:g} makes a loss that is not convex, so no answer can be certified; "
+            "write a power of 0 or in [1, 2], or solver.uncertified: allow"
+        )
+    if solver.name in ("newton", "nesterov"):
+        raise SpecError(
+            f"solver.name: {solver.name} needs a convex loss, which model.power: {model.power:g} does not "
+            "make; write auto, lbfgs or gd"
+        )
 
 
 def _check_tables(spec: Spec) -> None:

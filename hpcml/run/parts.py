@@ -12,6 +12,7 @@ import numpy as np
 from hpcml.algorithms.linear_model import make_loss
 from hpcml.algorithms.scaling import Scaling
 from hpcml.algorithms.survey import Names, Survey, survey
+from hpcml.algorithms.target import Target, look_at_target
 from hpcml.collectives import Communicator
 from hpcml.errors import DataError, shared
 from hpcml.io.dataset import HDF5Dataset
@@ -27,7 +28,7 @@ _WHERE = {"memory": "kept in memory", "scratch": "mapped from scratch", "none": 
 
 
 class Parts(NamedTuple):
-    """Both parts, and what the first look at them found; the digest is of both."""
+    """Both parts, and what the first look at them found; the digest is of both, the target the training's."""
 
     rows: HDF5Table
     place: Place
@@ -35,6 +36,7 @@ class Parts(NamedTuple):
     test_rows: HDF5Table | None
     test: HDF5Dataset | None
     found: Survey
+    target: Target
     scaling: Scaling | None = None
 
     def reading(self, comm: Communicator) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def open_parts(
 ) -> Parts:
     """Open and look through both parts, so that bad rows end the job before it has worked.
 
-    Collective, one pass over each part.
+    Collective, one pass over each part, two for a loss with a log link.
 
     Raises
     ------
@@ -106,10 +108,12 @@ def open_parts(
     with phases("read"):
         classes = spec.task == "classification"
         found, scaling = _looked_at(train, rows, classes, _names(spec, rows))
-        make_loss(spec.model.type, found.classes)
+        loss = make_loss(spec.model.type, found.classes, spec.model.power)
+        target = look_at_target(train, loss, _names(spec, rows).y)
         if test is not None and test_rows is not None:
             found = _with_test(spec, train, test, test_rows, found)
-    return Parts(rows, place, train, test_rows, test, found, scaling)
+            look_at_target(test, loss, _names(spec, test_rows).y)
+    return Parts(rows, place, train, test_rows, test, found, target, scaling)
 
 
 def _note_indexes(tables: Sequence[HDF5Table], show: Callable[[str], None]) -> None:

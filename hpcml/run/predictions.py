@@ -67,7 +67,10 @@ def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path, align
 def save_predictions(
     data: HDF5Dataset, model: LinearModel, path: Path, about: dict[str, Any], *, aligned: bool = False
 ) -> None:
-    """Write `row` (number in the source), `prediction`, and `probability` of a classifier's second class.
+    """Write `row` (number in the source) and `prediction`, a class or a mean, for each row.
+
+    With logistic regression also `probability`, of the second class; with a support vector classifier
+    `decision`, the distance from its plane in units of the margin.
 
     Collective: one pass, and the messages of `write_predictions`.
 
@@ -124,11 +127,13 @@ def _predicted(
 
 
 def _columns(model: LinearModel, index: NDArray[np.int64], z: Vector) -> Columns:
-    if not model.classes.size:
-        return {"row": index, "prediction": z}
+    columns: Columns = {"row": index, "prediction": model.predicted(z)}
+    if model.kind == "linear_svc":
+        return {**columns, "decision": z}
+    if model.kind != "logistic_regression":
+        return columns
     with np.errstate(over="ignore"):
-        probability = 1.0 / (1.0 + np.exp(-z))
-    return {"row": index, "prediction": model.classes[(z > 0).astype(int)], "probability": probability}
+        return {**columns, "probability": 1.0 / (1.0 + np.exp(-z))}
 
 
 def _selected_rows(block: Block, columns: Columns) -> Columns:

@@ -9,7 +9,6 @@ from hpcml import __version__
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.metrics import Scores
 from hpcml.algorithms.solver import Result
-from hpcml.algorithms.survey import Survey
 from hpcml.io.model import write_model
 from hpcml.io.read.table import HDF5Table
 from hpcml.run.directory import RunDirectory
@@ -20,12 +19,13 @@ __all__ = ["Solved", "make_result", "save_results", "write_linear_model"]
 
 @dataclass(frozen=True)
 class Solved:
-    """A fit's answer and how it was reached."""
+    """A fit's answer and how it was reached; the weight of all rows is that in the objective."""
 
     model: LinearModel
     result: Result
     solver: str
     why: str
+    total_weight: float
 
 
 def make_result(spec: Spec, solved: Solved, scores: Scores) -> dict[str, Any]:
@@ -54,9 +54,7 @@ def make_result(spec: Spec, solved: Solved, scores: Scores) -> dict[str, Any]:
     }
 
 
-def write_linear_model(
-    directory: RunDirectory, spec: Spec, solved: Solved, found: Survey, rows: HDF5Table
-) -> None:
+def write_linear_model(directory: RunDirectory, spec: Spec, solved: Solved, rows: HDF5Table) -> None:
     """Write model.h5. Local: one process calls it."""
     model = solved.model
     alpha = 0.0 if spec.model.penalty == "none" else spec.model.alpha
@@ -67,8 +65,8 @@ def write_linear_model(
         "name": spec.name,
         "feature_names": rows.feature_names,
         "labels": rows.labels,
-        "alpha": 1 / (spec.model.C * found.total_weight) if alpha is None and spec.model.C else alpha,
-        "total_weight": found.total_weight,
+        "alpha": 1 / (spec.model.C * solved.total_weight) if alpha is None and spec.model.C else alpha,
+        "total_weight": solved.total_weight,
         "objective": solved.result.objective,
         "reason": solved.result.reason,
         "n_iter": solved.result.n_iter,
@@ -84,11 +82,10 @@ def save_results(
     spec: Spec,
     solved: Solved,
     result: dict[str, Any],
-    found: Survey,
     rows: HDF5Table,
 ) -> None:
     """Write model, result and, last, the manifest. Local: one process calls it."""
     if spec.output.model:
-        write_linear_model(directory, spec, solved, found, rows)
+        write_linear_model(directory, spec, solved, rows)
     directory.write_json("result.json", result)
     directory.finish()

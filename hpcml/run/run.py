@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcml.algorithms.arithmetic import arithmetic_family
 from hpcml.algorithms.choice import choose_solver
-from hpcml.algorithms.linear_model import ModelSettings, make_model, make_objective
+from hpcml.algorithms.linear_model import make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
 from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver
 from hpcml.algorithms.state import from_tree
@@ -20,7 +20,6 @@ from hpcml.collectives.abort import on_failure
 from hpcml.collectives.watchdog import watch
 from hpcml.errors import CollectiveError, SpecError, shared
 from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
-from hpcml.io.dataset import HDF5Dataset
 from hpcml.run.claim import Claim, Plan
 from hpcml.run.directory import plain
 from hpcml.run.journal import Journal
@@ -30,6 +29,7 @@ from hpcml.run.phases import Phases
 from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
+from hpcml.run.settings import model_settings
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -195,13 +195,15 @@ class Run:
         with self.phases("save"), agreed(self.comm):
             if self.comm.rank == 0:
                 self._journal.flush()
-                save_results(self.directory, self.spec, solved, result, parts.found, parts.rows)
+                save_results(self.directory, self.spec, solved, result, parts.rows)
         return result
 
     def _solve(self, parts: Parts, plan: Plan, saver: Saver) -> Solved:
         spec, train = self.spec, parts.train
+        classes, is_sparse = parts.found.classes, train.rows.is_sparse
+        settings = model_settings(spec, is_sparse, classes, parts.rows.labels)
         objective, asked = make_objective(
-            train, self._settings(train), parts.found, saver.ballot, parts.scaling
+            train, settings, parts.found, saver.ballot, parts.scaling, parts.target
         )
         solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory)
         self._show(f"solving with {solver.name} ({why})")
@@ -209,21 +211,8 @@ class Run:
         saver.last_saved = loop.n_iter if loop else 0
         rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
         result = run_solver(objective, solver, rules, loop=loop, callback=saver)
-        model = make_model(objective, result.w, spec.model.type, parts.found.classes, asked)
-        return Solved(model, result, solver.name, why)
-
-    def _settings(self, train: HDF5Dataset) -> ModelSettings:
-        model, steps = self.spec.model, self.spec.preprocessing
-        by_layout = not train.rows.is_sparse
-        with_mean = bool(steps) and (by_layout if steps[0].with_mean == "auto" else steps[0].with_mean)
-        return ModelSettings(
-            model.type,
-            alpha=0.0 if model.penalty == "none" else model.alpha,
-            C=None if model.penalty == "none" else model.C,
-            fit_intercept=model.fit_intercept,
-            with_mean=with_mean,
-            with_std=bool(steps) and steps[0].with_std,
-        )
+        model = make_model(objective, result.w, settings, classes, asked)
+        return Solved(model, result, solver.name, why, objective.total_weight)
 
     def _resumed(self, solver: Solver, plan: Plan) -> LoopState | None:
         """Return the state of the last checkpoint, read by every rank, or None for a new run."""

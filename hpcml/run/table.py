@@ -9,7 +9,11 @@ from hpcml.io.sizes import human_bytes
 __all__ = ["render_table"]
 
 _WHERE = {"memory": "kept in memory", "scratch": "mapped from scratch", "none": "nothing kept"}
-_KINDS = {"duality_gap": "relative duality gap", "kkt": "scaled KKT residual"}
+_KINDS = {
+    "duality_gap": "relative duality gap",
+    "kkt": "scaled KKT residual",
+    "stationary": "scaled gradient of a loss that is not convex, no proof of a minimum",
+}
 
 
 def _seconds(seconds: dict[str, float]) -> str:

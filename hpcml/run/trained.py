@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.algorithms.linear_model import model_from_arrays
-from hpcml.algorithms.metrics import METRICS, Scores, evaluate
+from hpcml.algorithms.metrics import Scores, evaluate
 from hpcml.algorithms.survey import Names, survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
@@ -16,10 +16,9 @@ from hpcml.io.dataset import HDF5Dataset, Layout
 from hpcml.io.model import ModelFile, read_model
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.table import open_table
+from hpcml.spec.schema_fit import METRICS
 
 __all__ = ["Rows", "evaluate_model", "open_for_model"]
-
-_METRICS = {"logistic_regression": ("roc_auc", "log_loss", "accuracy"), "linear_regression": ("r2", "rmse")}
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,12 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
     """
     file, data = open_for_model(comm, path, rows)
     with data:
-        fitting = _METRICS[file.about["kind"]]
-        unknown = set(metrics) - set(fitting) or set(metrics) - set(METRICS)
+        fitting = METRICS[file.about["kind"]]
+        unknown = set(metrics) - set(fitting)
         if unknown:
             raise shared(
                 SpecError(f"metric {sorted(unknown)[0]!r} does not fit; choose from {', '.join(fitting)}")
             )
-        survey(data, classes=False, names=Names(f"{rows.path}:{rows.x}", f"{rows.path}:{rows.y}"))
-        return evaluate(data, model_from_arrays(file.about["kind"], file.arrays), metrics or fitting)
+        names = Names(f"{rows.path}:{rows.x}", f"{rows.path}:{rows.y}")
+        survey(data, classes=False, names=names)
+        return evaluate(data, model_from_arrays(file.about["kind"], file.arrays), metrics or fitting, names.y)

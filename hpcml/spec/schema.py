@@ -68,9 +68,9 @@ class Spec:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Fill what follows from other keys: the task, and the metrics by task."""
+        """Fill what follows from other keys: the task, and the metrics, by type of model."""
         values["task"] = _task(values["task"], values["model"].type)
-        values["evaluation"] = _evaluation(values["evaluation"], values["task"])
+        values["evaluation"] = _evaluation(values["evaluation"], values["model"].type)
 
 
 def _task(given: str, model: str) -> str:
@@ -81,14 +81,14 @@ def _task(given: str, model: str) -> str:
     return task
 
 
-def _evaluation(given: Evaluation, task: str) -> Evaluation:
-    """Return the metrics filled by task; a primary metric must be one of them."""
-    metrics = given.metrics or METRICS[task]
+def _evaluation(given: Evaluation, model: str) -> Evaluation:
+    """Return the metrics filled by type of model; a primary metric must be one of them."""
+    metrics = given.metrics or METRICS[model]
     for metric in metrics:
-        if metric not in METRICS[task]:
+        if metric not in METRICS[model]:
             raise Misfit(
                 "evaluation.metrics",
-                f"{metric} does not fit task {task}; choose from {', '.join(METRICS[task])}",
+                f"{metric} does not fit model.type: {model}; choose from {', '.join(METRICS[model])}",
             )
     if given.primary and given.primary not in metrics:
         raise Misfit(

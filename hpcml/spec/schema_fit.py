@@ -13,10 +13,23 @@ from hpcml.spec.units import Cadence, auto_or, cadence, duration, file_or_word, 
 
 __all__ = ["METRICS", "TASKS", "CrossValidation", "Evaluation", "Model", "Solver", "Sweep"]
 
-TASKS: Mapping[str, str] = {"logistic_regression": "classification", "linear_regression": "regression"}
+TASKS: Mapping[str, str] = {
+    "logistic_regression": "classification",
+    "linear_svc": "classification",
+    "linear_regression": "regression",
+    "poisson_regression": "regression",
+    "gamma_regression": "regression",
+    "tweedie_regression": "regression",
+}
+_POWER = 1.5
+_OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("roc_auc", "log_loss", "accuracy"),
-    "regression": ("r2", "rmse"),
+    "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
+    "linear_svc": ("roc_auc", "accuracy"),
+    "linear_regression": ("r2", "rmse"),
+    "poisson_regression": _OF_DEVIANCES,
+    "gamma_regression": _OF_DEVIANCES,
+    "tweedie_regression": _OF_DEVIANCES,
 }
 
 _WORD = text(name="a word")
@@ -26,7 +39,9 @@ _METRIC = choice(
     "roc_auc",
     "r2",
     "rmse",
-    later=("average_precision", "f1", "confusion", "mae", "d2", "deviance", "inertia", "silhouette_sampled"),
+    "d2",
+    "deviance",
+    later=("average_precision", "f1", "confusion", "mae", "inertia", "silhouette_sampled"),
 )
 
 
@@ -38,11 +53,11 @@ class Model:
         choice(
             "logistic_regression",
             "linear_regression",
+            "poisson_regression",
+            "gamma_regression",
+            "tweedie_regression",
+            "linear_svc",
             later=(
-                "poisson_regression",
-                "gamma_regression",
-                "tweedie_regression",
-                "linear_svm",
                 "huber_regression",
                 "kmeans",
                 "minibatch_kmeans",
@@ -61,9 +76,17 @@ class Model:
     C: float | None = key(optional(number("(0, inf)")), None, doc="instead of alpha: alpha = 1 / (C sum w)")
     l1_ratio: float = key(number("[0, 1]"), 0.5, later=True, doc="share of l1 in elasticnet")
     fit_intercept: bool = key(boolean(), True, doc="fit an intercept, never penalised")
-    class_weight: Any = key(optional(free("balanced or map")), None, later=True, doc="weights of the classes")
+    class_weight: Mapping[str, float] | str | None = key(
+        optional(auto_or(map_of(number("[0, inf)"), name="map of label to weight"), "balanced")),
+        None,
+        doc="what the weights of a class's rows are multiplied by",
+    )
     link: str = key(_WORD, "canonical", later=True, doc="link of a generalised linear model")
-    power: float = key(number(), 1.5, later=True, doc="power of the Tweedie deviance")
+    power: float = key(
+        number("[0, inf)"),
+        1.5,
+        doc="of the Tweedie deviance: 0 normal, 1 Poisson, 2 gamma",
+    )
     n_clusters: int | None = key(optional(integer("[1, inf)")), None, later=True, doc="number of clusters")
     init: str | Path = key(
         file_or_word("k-means-parallel", "k-means++", "k-means||", "random"),
@@ -101,7 +124,8 @@ class Model:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Let one of `alpha` and `C` say the strength."""
+        """Let one of `alpha` and `C` say the strength; keys of other models are refused."""
+        _refuse_foreign(values)
         if {"alpha", "C"} <= given:
             raise Misfit("C", "alpha and C both say the strength of the penalty; write one of the two")
         if values["C"] is not None:
@@ -110,6 +134,17 @@ class Model:
             raise Misfit(
                 "alpha", "neither alpha nor C says the strength of the penalty; write one of the two"
             )
+
+
+def _refuse_foreign(values: dict[str, Any]) -> None:
+    """Refuse keys that say nothing about the type of model, and a power without a distribution."""
+    kind = values["type"]
+    if values["power"] != _POWER and kind != "tweedie_regression":
+        raise Misfit("power", f"is of type tweedie_regression, not {kind}; leave it out")
+    if 0 < values["power"] < 1:
+        raise Misfit("power", "no Tweedie distribution has a power between 0 and 1; write 0 or at least 1")
+    if values["class_weight"] is not None and TASKS[kind] != "classification":
+        raise Misfit("class_weight", f"is of classifiers, not {kind}; weights of rows go to data.weight")
 
 
 @schema

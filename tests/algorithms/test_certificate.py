@@ -41,6 +41,7 @@ def at(objective, w):
 def test_the_gap_bounds_the_distance_to_the_optimum(kind, intercept, seed, scale):
     objective = plain_objective(PROBLEMS[kind](weighted=True), kind, 0.05, intercept)
     best = best_of(kind, intercept, objective)
+    scale = min(scale, 2.0) if objective.loss.has_log_link else scale  # exp(60) leaves no digits
     w = np.random.default_rng(seed).normal(size=objective.n_parameters) * scale
     point, certificate = at(objective, w)
     assert certificate.kind == "duality_gap"

@@ -56,7 +56,7 @@ def test_against_the_formula(kind, weighted, intercept, make):
 @pytest.mark.parametrize("kind", KINDS)
 def test_finite_differences(kind):
     objective, _ = model_objective(PROBLEMS[kind](weighted=True), kind, alpha=0.2, with_std=True)
-    w, h = point(objective), 1e-3
+    w, h = point(objective, scale=0.5), 1e-3
     found = objective.evaluate(w, columns=objective.all_columns)
     for j, e in enumerate(np.eye(w.size)):
         near = [objective.evaluate(w + k * h * e) for k in (-2, -1, 1, 2)]

@@ -10,11 +10,15 @@ from algorithms.problems import (
     PROBLEMS,
     Grid,
     Problem,
+    amounts,
+    amounts_and_zeros,
     as_csr,
     classification,
+    counts,
     in_memory,
     model_objective,
     regression,
+    rows_of,
     same,
 )
 from scipy.optimize import minimize
@@ -59,6 +63,17 @@ DATA = {
     "collinear": ("linear_regression", collinear()),
     "d > n": ("linear_regression", regression(20, 50)),
     "one feature": ("logistic_regression", classification(80, 1)),
+    "squared hinge": ("linear_svc", classification()),
+    "squared hinge, weighted, CSR": ("linear_svc", as_csr(classification(weighted=True))),
+    "Poisson": ("poisson_regression", counts()),
+    "Poisson, weighted, CSR": ("poisson_regression", as_csr(counts(weighted=True))),
+    "Poisson, wide scales": ("poisson_regression", scaled(counts())),
+    "Poisson, constant columns": ("poisson_regression", with_constants(counts())),
+    "Poisson, d > n": ("poisson_regression", counts(20, 50)),
+    "gamma": ("gamma_regression", amounts(weighted=True)),
+    "gamma, CSR": ("gamma_regression", as_csr(amounts())),
+    "Tweedie": ("tweedie_regression", amounts_and_zeros()),
+    "Tweedie, weighted, CSR": ("tweedie_regression", as_csr(amounts_and_zeros(weighted=True))),
     "one row": ("linear_regression", Problem(np.array([[2.0, 3.0]]), np.array([5.0]))),
 }
 
@@ -75,11 +90,7 @@ def standardised_optimum(problem, kind, alpha, guess):
     strength = np.append(np.full(X.shape[1], alpha), 0.0)
 
     def value_and_gradient(w):
-        z = U @ w
-        if kind == "linear_regression":
-            value, r = 0.5 * (z - problem.y) ** 2, z - problem.y
-        else:
-            value, r = np.logaddexp(0, z) - problem.y * z, 1 / (1 + np.exp(-z)) - problem.y
+        value, r, _ = rows_of(kind, U @ w, problem.y)
         return s @ value + 0.5 * strength @ w**2, U.T @ (s * r) + strength * w
 
     w = guess

@@ -31,6 +31,16 @@ def _many_rows(n=9000, d=40):
     return X, X @ rng.normal(size=d) + 3 * rng.normal(size=n)
 
 
+def _of_kind(kind, z):
+    """What a model of that kind predicts: a class, counts, positive amounts, or z itself."""
+    mean = np.exp(z / z.std())
+    if kind == "counts":
+        return np.random.default_rng(3).poisson(mean).astype(float)
+    if kind == "amounts":
+        return np.random.default_rng(3).gamma(2.0, mean) + 1e-9
+    return z if kind == "regression" else (z > 0).astype(int)
+
+
 @cache
 def make_problem(name: str) -> Problem:
     digits = load_digits()
@@ -46,7 +56,7 @@ def make_problem(name: str) -> Problem:
         X, y = load_diabetes(return_X_y=True, scaled=False)
     else:
         X, z = _ill_conditioned() if name.startswith("ill") else _many_rows()
-        y = z if name.endswith("regression") else (z > 0).astype(int)
+        y = _of_kind(name.split()[-1], z)
     weight = np.random.default_rng(2).integers(0, 4, len(y)).astype(float)
     for array in (X, y, weight):
         array.setflags(write=False)

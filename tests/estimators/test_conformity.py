@@ -19,9 +19,28 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from hpcml.collectives import SerialCommunicator
 from hpcml.data import ArrayDataset
 from hpcml.errors import DataError, SpecError
-from hpcml.estimators import LinearRegression, LogisticRegression, Ridge, inputs
+from hpcml.estimators import (
+    GammaRegressor,
+    LinearRegression,
+    LinearSVC,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+    inputs,
+)
 
-ALL = [LogisticRegression(), LinearRegression(), Ridge()]
+ALL = [
+    LogisticRegression(),
+    LogisticRegression(class_weight="balanced", warm_start=True),
+    LinearSVC(),
+    LinearRegression(),
+    Ridge(),
+    PoissonRegressor(),
+    GammaRegressor(),
+    TweedieRegressor(),
+    TweedieRegressor(power=1.5),
+]
 each = pytest.mark.parametrize("estimator", ALL, ids=lambda estimator: type(estimator).__name__)
 
 
@@ -33,7 +52,7 @@ def test_scikit_learn_checks(estimator, check):
 @each
 def test_a_pickle_predicts_the_same(problem, estimator):
     X, y, _ = problem("breast cancer")
-    model = clone(estimator).set_params(comm=SerialCommunicator()).fit(X, y)
+    model = clone(estimator).set_params(comm=SerialCommunicator()).fit(X, y + 1)
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(again.predict(X), model.predict(X))
     assert again.comm is None  # ranks do not outlive their process
@@ -145,6 +164,7 @@ def test_float32_is_not_copied(problem, estimator, make, monkeypatch):
 
     monkeypatch.setattr("hpcml.estimators.base.ArrayDataset", spy)
     single = make(X.astype(np.float32))
+    y = y + 1  # gamma takes labels above zero
     model = clone(estimator).fit(single, y)
     data = [getattr(array, "data", array) if sparse.issparse(array) else array for array in (single, seen[0])]
     assert np.shares_memory(*data)
@@ -176,7 +196,7 @@ def test_labels_that_no_classifier_takes(y, sentence):
 
 @each
 def test_weights_that_none_takes(estimator):
-    X, y = [[0.0], [1.0], [2.0]], [0, 1, 1]
+    X, y = [[0.0], [1.0], [2.0]], [1, 2, 2]
     for weight, sentence in (([1, -1, 1], "sample_weight: row 1 is negative"), ([0, 0, 0], "zero")):
         with pytest.raises(DataError, match=sentence):
             clone(estimator).fit(X, y, weight)

@@ -7,17 +7,33 @@ import pandas as pd
 import pytest
 import sklearn.linear_model as reference
 from scipy import sparse
+from sklearn import svm
 from sklearn.base import clone
 
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.errors import SpecError
-from hpcml.estimators import LinearRegression, LogisticRegression, Outcome, Ridge, estimator_from_model
+from hpcml.estimators import (
+    GammaRegressor,
+    LinearRegression,
+    LinearSVC,
+    LogisticRegression,
+    Outcome,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+    estimator_from_model,
+)
 from hpcml.estimators.blas import _LIMIT, one_blas_thread
 
 CASES = [
     (LogisticRegression(2.0), "breast cancer", reference.LogisticRegression),
     (LinearRegression(), "diabetes", reference.LinearRegression),
     (Ridge(3.0, fit_intercept=False), "diabetes", reference.Ridge),
+    (LinearSVC(C=0.1, class_weight={0: 2.0}), "breast cancer", svm.LinearSVC),
+    (PoissonRegressor(alpha=0.1), "many counts", reference.PoissonRegressor),
+    (GammaRegressor(), "many amounts", reference.GammaRegressor),
+    (TweedieRegressor(power=1.5), "many counts", reference.TweedieRegressor),
+    (TweedieRegressor(power=0), "diabetes", reference.TweedieRegressor),
 ]
 
 
@@ -73,6 +89,18 @@ def test_a_regressor_from_a_model():
     assert ridge.alpha == 2.0
     assert plain.predict(np.eye(3)).tolist() == [0.75, -1.75, 0.25]
     assert not plain.converged_ and np.isnan(plain.certificate_)  # nothing is claimed of an unknown fit
+
+
+def test_models_with_a_log_link():
+    poisson = estimator_from_model(make("poisson_regression"), alpha=0.5)
+    assert (type(poisson), poisson.alpha) == (PoissonRegressor, 0.5)
+    assert poisson.predict(np.eye(3)).tolist() == np.exp([0.75, -1.75, 0.25]).tolist()
+    tweedie = estimator_from_model(make("tweedie_regression")._replace(power=1.3))
+    assert (type(tweedie), tweedie.power, tweedie.alpha) == (TweedieRegressor, 1.3, 1.0)
+    identity = estimator_from_model(make("tweedie_regression"))
+    assert identity.predict(np.eye(3)).tolist() == [0.75, -1.75, 0.25]
+    svc = estimator_from_model(make("linear_svc", [0, 1]), C=3.0)
+    assert (type(svc), svc.C, svc.predict(np.eye(3)).tolist()) == (LinearSVC, 3.0, [1.0, 0.0, 1.0])
 
 
 def test_models_that_have_no_estimator():

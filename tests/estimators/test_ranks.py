@@ -15,7 +15,15 @@ from sklearn.exceptions import ConvergenceWarning
 from hpcml.collectives import SerialCommunicator, run_threads
 from hpcml.data import ArrayDataset
 from hpcml.errors import DataError, HpcmlError, SpecError
-from hpcml.estimators import LinearRegression, LogisticRegression, Ridge
+from hpcml.estimators import (
+    GammaRegressor,
+    LinearRegression,
+    LinearSVC,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+)
 
 CASES = [
     (LogisticRegression(), "many"),
@@ -24,8 +32,15 @@ CASES = [
     (LogisticRegression(solver="gd", tol=1e-4), "many"),
     (Ridge(10.0), "many regression"),
     (LinearRegression(), "many regression"),
+    (LinearSVC(class_weight="balanced"), "many"),
+    (LinearSVC(solver="lbfgs", C=1e-3), "many"),
+    (PoissonRegressor(), "many counts"),
+    (PoissonRegressor(solver="gd", alpha=0.0, tol=1e-4), "many counts"),
+    (GammaRegressor(solver="lbfgs"), "many amounts"),
+    (TweedieRegressor(power=1.5, solver="nesterov", tol=1e-4), "many counts"),
 ]
-IDS = ["newton", "lbfgs", "nesterov", "gd", "ridge", "least squares"]
+IDS = ["newton", "lbfgs", "nesterov", "gd", "ridge", "least squares", "balanced svc", "svc", "Poisson",
+       "Poisson gd", "gamma", "Tweedie"]  # fmt: skip
 
 
 def cut(n, size, seed):

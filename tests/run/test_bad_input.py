@@ -239,7 +239,7 @@ CASES: dict[str, Case] = {
     "l1": Case("model.penalty", keys={"model__penalty": "l1"}, code=2),
     "two ways of strength": Case("alpha and C both say the strength", keys={"model__C": 1.0}, code=2),
     "metric of another task": Case(
-        "rmse does not fit task classification", keys={"evaluation__metrics": ["rmse"]}, code=2
+        "rmse does not fit model.type: logistic_regression", keys={"evaluation__metrics": ["rmse"]}, code=2
     ),
     "threshold of a regression": Case(
         "makes two classes, which does not fit task: regression",

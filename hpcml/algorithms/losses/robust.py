@@ -1,0 +1,35 @@
+"""Losses that outliers pull at with a bounded force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcml.algorithms.losses.base import IdentityLink, Terms, Vector
+
+__all__ = ["Huber"]
+
+
+@dataclass(frozen=True)
+class Huber(IdentityLink):
+    """With r = z - y: ``loss = r^2 / 2`` where ``|r| <= delta``, else ``delta (|r| - delta / 2)``.
+
+    ``slope`` is r held within +-delta, ``curvature`` 1 inside and 0 outside.
+
+    References
+    ----------
+    Huber 1964, doi:10.1214/aoms/1177703732.
+    """
+
+    delta: float = 1.35
+    name: str = "huber"
+    max_curvature: float = 1.0
+
+    def terms(self, z: Vector, y: Vector) -> Terms:
+        """Return value, slope and curvature at each row. Local."""
+        residual = z - y
+        slope = np.clip(residual, -self.delta, self.delta)
+        # slope (r - slope / 2) is both cases, and does not square what is large.
+        value = slope * (residual - 0.5 * slope)
+        return Terms(value, slope, (np.abs(residual) <= self.delta).astype(np.float64))
