@@ -13,7 +13,9 @@ from typing import Any as _Any  # noqa: E402
 
 if _TYPE_CHECKING:
     from hpcml.estimators import (
+        ElasticNet,
         GammaRegressor,
+        Lasso,
         LinearRegression,
         LinearSVC,
         LogisticRegression,
@@ -26,7 +28,9 @@ if _TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ElasticNet",
     "GammaRegressor",
+    "Lasso",
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
@@ -39,7 +43,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ElasticNet": "estimators",
     "GammaRegressor": "estimators",
+    "Lasso": "estimators",
     "LinearRegression": "estimators",
     "LinearSVC": "estimators",
     "LogisticRegression": "estimators",

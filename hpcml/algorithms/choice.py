@@ -18,15 +18,18 @@ from hpcml.errors import SpecError, shared
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
-SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram", "admm")
+SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram", "admm", "fista")
 _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 """Solvers that need a penalty with a gradient."""
 _ANY_LOSS = ("gd", "lbfgs")
 """Solvers whose steps go downhill whatever the curvature of the loss."""
 _HESSIAN_FEATURES = 1000
+_ADMM = ADMM()
 
 
-def choose_solver(name: str, objective: Objective, memory: int = 10) -> tuple[Solver, str]:
+def choose_solver(
+    name: str, objective: Objective, memory: int = 10, admm: ADMM = _ADMM
+) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
@@ -41,14 +44,14 @@ def choose_solver(name: str, objective: Objective, memory: int = 10) -> tuple[So
     """
     if name != "auto":
         _check_pair(name, objective.loss, objective.penalty)
-        return make_solver(name, memory), "asked for"
+        return make_solver(name, memory, admm), "asked for"
     chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
     _check_pair(chosen, objective.loss, objective.penalty)
     return make_solver(chosen, memory), f"auto: {why}"
 
 
-def make_solver(name: str, memory: int = 10) -> Solver:
-    """Return the solver of this name. Local."""
+def make_solver(name: str, memory: int = 10, admm: ADMM = _ADMM) -> Solver:
+    """Return the solver of this name, with the pairs of L-BFGS and the settings of ADMM. Local."""
     solvers: dict[str, Solver] = {
         "gd": GradientDescent(),
         "nesterov": Nesterov(),
@@ -57,7 +60,8 @@ def make_solver(name: str, memory: int = 10) -> Solver:
         "newton_cg": NewtonCG(),
         "prox_newton": ProximalNewton(),
         "gram": Gram(),
-        "admm": ADMM(),
+        "admm": admm,
+        "fista": Nesterov(name="fista"),
     }
     return solvers[name]
 

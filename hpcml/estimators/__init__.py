@@ -8,13 +8,16 @@ from typing import Any
 from hpcml.algorithms.linear_model import CLASSIFIERS, LinearModel
 from hpcml.errors import SpecError
 from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
+from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.svc import LinearSVC
 
 __all__ = [
+    "ElasticNet",
     "GammaRegressor",
+    "Lasso",
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
@@ -40,6 +43,7 @@ def estimator_from_model(
     *,
     labels: Sequence[Any] | None = None,
     alpha: float | None = None,
+    l1_ratio: float = 0.0,
     feature_names: Sequence[str] | None = None,
     outcome: Outcome = UNKNOWN,
     **parameters: Any,
@@ -53,7 +57,9 @@ def estimator_from_model(
         What the classes are called, in the order of ``model.classes``; by default those numbers.
     alpha : float, optional
         Of a regression, as its estimator takes it. Above zero a linear regression is a Ridge, whose alpha is
-        on the sum of squares, else a LinearRegression.
+        on the sum of squares, or an ElasticNet, whose alpha is on the mean, else a LinearRegression.
+    l1_ratio : float
+        Above zero for an ElasticNet or a logistic regression with an l1 part.
     feature_names : sequence of str, optional
     outcome : Outcome, optional
         How the fit ended.
@@ -72,9 +78,12 @@ def estimator_from_model(
     if model.kind in CLASSIFIERS and alpha is not None:
         raise SpecError("alpha is for a regression; a classifier takes C = 1 / (alpha sum s)")
     if model.kind == "linear_regression":
-        kind, alpha = (Ridge, alpha) if alpha else (LinearRegression, None)
+        penalised = ElasticNet if l1_ratio else Ridge
+        kind, alpha = (penalised, alpha) if alpha else (LinearRegression, None)
     if model.kind == "tweedie_regression":
         fitted["power"] = model.power
     if alpha is not None:
         fitted["alpha"] = alpha
+    if l1_ratio and kind in (ElasticNet, LogisticRegression):
+        fitted["l1_ratio"] = l1_ratio
     return kind._from_model(model, labels=labels, **fitted)

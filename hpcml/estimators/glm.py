@@ -90,8 +90,8 @@ class PoissonRegressor(_GeneralizedLinear):
     tol : float, default=1e-6
         Bound on the certificate: the duality gap relative to half the deviance of the mean of y, or without
         a penalty the largest element of the gradient relative to that of the mean of y.
-    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
-        auto is newton up to 1,000 features, else lbfgs.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
+        auto is newton up to 1,000 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.

@@ -38,11 +38,15 @@ def load_model(path: str | Path) -> LinearEstimator:
     about = file.about
     model = model_from_arrays(about["kind"], file.arrays)
     settings: dict[str, Any] = {"fit_intercept": about["spec"]["model"]["fit_intercept"]}
+    spec = about["spec"]["model"]
+    ratio = {"l1": 1.0, "elasticnet": spec.get("l1_ratio", 0.0)}.get(spec["penalty"], 0.0)
+    settings["l1_ratio"] = ratio
     strength = about["alpha"] * about["total_weight"]
     if about["kind"] in CLASSIFIERS:
         settings["C"] = 1.0 / strength if strength else float("inf")
-    else:  # least squares take their strength on the sum, the others on the mean
-        settings["alpha"] = strength if about["kind"] == "linear_regression" else about["alpha"]
+    else:  # a Ridge takes its strength on the sum, the others on the mean
+        is_ridge = about["kind"] == "linear_regression" and not ratio
+        settings["alpha"] = strength if is_ridge else about["alpha"]
     outcome = Outcome(**{name: about[name] for name in Outcome._fields})
     return estimator_from_model(
         model, labels=about["labels"], feature_names=about["feature_names"], outcome=outcome, **settings

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression as Twin
+from sklearn.utils._param_validation import Interval
 
+from hpcml.algorithms.linear_model import ModelSettings
+from hpcml.algorithms.survey import Survey
 from hpcml.collectives import Communicator
 from hpcml.estimators.classifier import LinearClassifier
 
@@ -17,16 +22,19 @@ __all__ = ["LogisticRegression"]
 
 
 class LogisticRegression(LinearClassifier):
-    """Logistic regression of two classes with an l2 penalty, over the rows of all ranks.
+    """Logistic regression of two classes, over the rows of all ranks.
 
-    It minimises scikit-learn's objective, ``C sum_i s_i log(1 + exp(-t_i (x_i . w + b))) + ||w||^2 / 2``
-    with t = +-1, the weights s of the rows and an intercept b that is not penalised; `objective_` is that
-    divided by ``C sum s``. The answer has the same bits for any number of ranks and any split of the rows.
+    It minimises scikit-learn's objective, ``C sum_i s_i log(1 + exp(-t_i (x_i . w + b)))`` plus
+    ``l1_ratio ||w||_1 + (1 - l1_ratio) ||w||^2 / 2`` with t = +-1, the weights s of the rows and an intercept
+    b that is not penalised; `objective_` is that divided by ``C sum s``. The answer has the same bits for any
+    number of ranks and any split of the rows.
 
     Parameters
     ----------
     C : float, default=1.0
         Inverse strength of the penalty; ``np.inf`` for none.
+    l1_ratio : float, default=0.0
+        0 is l2, 1 is l1, between them elastic net.
     tol : float, default=1e-6
         Bound on the certificate: the duality gap relative to the objective at zero, or without a penalty the
         largest element of the gradient relative to that at zero.
@@ -34,8 +42,8 @@ class LogisticRegression(LinearClassifier):
     class_weight : dict, "balanced" or None, default=None
         What the weights of a class's rows are multiplied by: 1 for a label that is not there;
         "balanced" is ``sum s / (2 sum s of the class)``.
-    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
-        auto is newton up to 1,000 features, else lbfgs.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
+        auto is newton up to 1,000 features, else newton_cg; prox_newton with an l1 part.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
@@ -73,11 +81,16 @@ class LogisticRegression(LinearClassifier):
     """
 
     _kind: ClassVar[str] = "logistic_regression"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **LinearClassifier._parameter_constraints,
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+    }
 
     def __init__(
         self,
         C: float = 1.0,
         *,
+        l1_ratio: float = 0.0,
         tol: float = 1e-6,
         fit_intercept: bool = True,
         class_weight: Mapping[Any, float] | str | None = None,
@@ -88,6 +101,7 @@ class LogisticRegression(LinearClassifier):
         comm: Communicator | str | None = None,
     ) -> None:
         self.C = C
+        self.l1_ratio = l1_ratio
         self.tol = tol
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
@@ -96,6 +110,9 @@ class LogisticRegression(LinearClassifier):
         self.memory = memory
         self.warm_start = warm_start
         self.comm = comm
+
+    def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
+        return replace(super()._settings(found, classes), l1_ratio=self.l1_ratio)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return ``1 / (1 + exp(-z))`` for the second class, the rest for the first, (my rows, 2). Local."""
@@ -114,6 +131,8 @@ class LogisticRegression(LinearClassifier):
     def _make_twin(self) -> Any:
         return Twin(
             C=self.C,
+            l1_ratio=self.l1_ratio,
+            solver="saga" if self.l1_ratio else "lbfgs",
             fit_intercept=self.fit_intercept,
             class_weight=self.class_weight,
             max_iter=self.max_iter,

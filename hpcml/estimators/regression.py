@@ -17,11 +17,11 @@ from hpcml.estimators.blas import one_blas_thread
 from hpcml.estimators.regressor import LinearRegressor
 from hpcml.estimators.scoring import r2
 
-__all__ = ["LinearRegression", "Ridge"]
+__all__ = ["LeastSquares", "LinearRegression", "Ridge"]
 
 
-class _LeastSquares(LinearRegressor):
-    """What the two regressors share: the loss and R^2."""
+class LeastSquares(LinearRegressor):
+    """Regressors of the squared loss: what they share is R^2."""
 
     _kind: ClassVar[str] = "linear_regression"
 
@@ -35,7 +35,7 @@ class _LeastSquares(LinearRegressor):
             return r2(*self._scored_data(X, y, sample_weight))
 
 
-class LinearRegression(_LeastSquares):
+class LinearRegression(LeastSquares):
     """Least squares over the rows of all ranks: ``sum_i s_i (y_i - x_i . w - b)^2``.
 
     Where columns are collinear or outnumber the rows, many w are best; the newton solver takes
@@ -48,8 +48,8 @@ class LinearRegression(_LeastSquares):
     fit_intercept : bool, default=True
     tol : float, default=1e-6
         Bound on the certificate: the largest element of the gradient relative to that at zero.
-    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
-        auto is newton up to 1,000 features, else lbfgs.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "gram", "admm"}, default="auto"
+        auto is newton up to 1,000 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
@@ -101,7 +101,7 @@ class LinearRegression(_LeastSquares):
         return LinearTwin(fit_intercept=self.fit_intercept)
 
 
-class Ridge(_LeastSquares):
+class Ridge(LeastSquares):
     """Least squares with an l2 penalty: ``sum_i s_i (y_i - x_i . w - b)^2 + alpha ||w||^2``.
 
     That is scikit-learn's objective; `objective_` is that divided by ``2 sum s``. The answer has the same
@@ -115,8 +115,8 @@ class Ridge(_LeastSquares):
         The intercept b is not penalised.
     tol : float, default=1e-6
         Bound on the certificate: the duality gap relative to the objective at zero.
-    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
-        auto is newton up to 1,000 features, else lbfgs.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "gram", "admm"}, default="auto"
+        auto is newton up to 1,000 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.

@@ -35,8 +35,8 @@ class LinearSVC(LinearClassifier):
     class_weight : dict, "balanced" or None, default=None
         What the weights of a class's rows are multiplied by: 1 for a label that is not there;
         "balanced" is ``sum s / (2 sum s of the class)``.
-    solver : {"auto", "gd", "nesterov", "lbfgs", "newton"}, default="auto"
-        auto is newton up to 1,000 features, else lbfgs.
+    solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
+        auto is newton up to 1,000 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.

@@ -11,13 +11,7 @@ from hpcml.spec import Spec, science
 
 __all__ = ["check_spec", "spec_hash", "warnings_of"]
 
-_NEEDS = {"gd": ("gradient",), "nesterov": ("gradient",), "lbfgs": ("gradient",), "newton": ("hessian",)}
-_HAS = {
-    "none": ("gradient", "hessian"),
-    "l2": ("gradient", "hessian"),
-    "l1": ("prox",),
-    "elasticnet": ("prox",),
-}
+_SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 
 
 def check_spec(spec: Spec) -> None:
@@ -35,12 +29,16 @@ def check_spec(spec: Spec) -> None:
 
 
 def _check_model(spec: Spec) -> None:
-    missing = set(_NEEDS.get(spec.solver.name, ())) - set(_HAS[spec.model.penalty])
-    if missing:
+    model, name = spec.model, spec.solver.name
+    rough = [f"model.penalty: {model.penalty}"] if model.penalty in ("l1", "elasticnet") else []
+    rough += [f"model.{key}" for key in ("lower", "upper") if getattr(model, key) is not None]
+    if rough and name in _SMOOTH:
         raise SpecError(
-            f"solver.name: {spec.solver.name} needs a {missing.pop()} of the penalty, which "
-            f"model.penalty: {spec.model.penalty} does not have"
+            f"solver.name: {name} needs a penalty with a gradient, which {rough[0]} does not have; write "
+            "auto, prox_newton or fista"
         )
+    if name == "gram" and model.type != "linear_regression":
+        raise SpecError(f"solver.name: gram is of linear_regression, not {model.type}; write auto")
     target = spec.data.target
     if target is not None and target.threshold is not None and spec.task == "regression":
         raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")
@@ -56,7 +54,7 @@ def _check_loss(spec: Spec) -> None:
             f"model.power: {model.power:g} makes a loss that is not convex, so no answer can be certified; "
             "write a power of 0 or in [1, 2], or solver.uncertified: allow"
         )
-    if solver.name in ("newton", "nesterov"):
+    if solver.name not in ("auto", "gd", "lbfgs"):
         raise SpecError(
             f"solver.name: {solver.name} needs a convex loss, which model.power: {model.power:g} does not "
             "make; write auto, lbfgs or gd"

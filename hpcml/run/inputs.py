@@ -14,7 +14,7 @@ from hpcml.io.read.cores import cores_of_this_process
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.rows import RowReader
 from hpcml.io.read.table import Access, HDF5Table, open_table
-from hpcml.spec import Data, Spec
+from hpcml.spec import Spec
 
 __all__ = [
     "data_files",
@@ -95,13 +95,14 @@ def open_part(spec: Spec, comm: Communicator, part: str, rows: RowReader, cache:
     selection = RowSelection(spec.seed, wanted.start or 0, wanted.stop, wanted.fraction, share, side)
     selects = selection != RowSelection(spec.seed, test=share, part="all")
     # What is mapped from scratch needs no thread to read it.
-    layout = replace(make_layout(spec.data), cache="memory" if cache == "memory" else "none")
+    layout = replace(make_layout(spec, rows), cache="memory" if cache == "memory" else "none")
     layout = replace(layout, prefetch=0) if cache == "scratch" else layout
     return HDF5Dataset(rows, comm=comm, selection=selection if selects else None, layout=layout)
 
 
-def make_layout(data: Data) -> Layout:
+def make_layout(spec: Spec, rows: RowReader) -> Layout:
     """Return how rows are cut, kept and read ahead. Local."""
+    data = spec.data
     cut = data.partition
     return Layout(
         "auto",
@@ -109,4 +110,16 @@ def make_layout(data: Data) -> Layout:
         None if cut.shard_bytes == "auto" else cut.shard_bytes,
         None if cut.block_rows == "auto" else cut.block_rows,
         0 if data.io.driver == "mpio" else data.io.prefetch,  # only the main thread speaks MPI
+        _subproblems(spec, rows),
     )
+
+
+def _subproblems(spec: Spec, rows: RowReader) -> int | None:
+    """Return the runs of shards that a rank must own whole; None for a solver without subproblems.
+
+    A subproblem with rows for twenty times its weights knows nearly all directions by itself.
+    """
+    if spec.solver.name != "admm":
+        return None
+    wanted = spec.solver.subproblems
+    return wanted if isinstance(wanted, int) else max(1, rows.n_samples // (20 * (rows.n_features + 1)))

@@ -90,16 +90,17 @@ def open_parts(
     DataError
         Rows that cannot be read or learnt from.
     """
-    split, layout = spec.data.split, make_layout(spec.data)
+    split = spec.data.split
     with phases("open"):
         rows = stack.enter_context(open_rows(spec, comm, "train"))
-        place = placed(spec, comm, stack, rows, layout, attempt, show)
+        place = placed(spec, comm, stack, rows, make_layout(spec, rows), attempt, show)
         train = stack.enter_context(open_part(spec, comm, "train", place.rows, place.cache))
         test_rows = test = None
         if split.method != "none" and split.test != 0.0:
             test_rows, there = rows, place
             if split.method == "file":
                 test_rows = stack.enter_context(open_rows(spec, comm, "test"))
+                layout = make_layout(spec, test_rows)
                 there = placed(spec, comm, stack, test_rows, layout, attempt, show)
             test = stack.enter_context(open_part(spec, comm, "test", there.rows, there.cache))
     where = _WHERE[place.cache]

@@ -55,7 +55,11 @@ def placed(
     if wanted in ("memory", "none"):
         return Place(table, wanted, "asked for")
     partition = make_partition(
-        table.source, comm.size, shard_bytes=layout.shard_bytes, block_rows=layout.block_rows
+        table.source,
+        comm.size,
+        shard_bytes=layout.shard_bytes,
+        block_rows=layout.block_rows,
+        runs=layout.runs,
     )
     reason = "asked for"
     if wanted == "auto":

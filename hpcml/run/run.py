@@ -29,7 +29,7 @@ from hpcml.run.phases import Phases
 from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
-from hpcml.run.settings import model_settings
+from hpcml.run.settings import admm_settings, model_settings
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -201,11 +201,11 @@ class Run:
     def _solve(self, parts: Parts, plan: Plan, saver: Saver) -> Solved:
         spec, train = self.spec, parts.train
         classes, is_sparse = parts.found.classes, train.rows.is_sparse
-        settings = model_settings(spec, is_sparse, classes, parts.rows.labels)
+        settings = model_settings(spec, train.n_features, is_sparse, classes, parts.rows.labels)
         objective, asked = make_objective(
             train, settings, parts.found, saver.ballot, parts.scaling, parts.target
         )
-        solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory)
+        solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory, admm_settings(spec))
         self._show(f"solving with {solver.name} ({why})")
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0

@@ -7,22 +7,28 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcml.algorithms.admm import ADMM
 from hpcml.algorithms.class_weight import ClassWeight
 from hpcml.algorithms.linear_model import ModelSettings
 from hpcml.errors import SpecError, shared
 from hpcml.spec import Spec
 
-__all__ = ["class_weight", "model_settings"]
+__all__ = ["admm_settings", "class_weight", "model_settings"]
 
 
 def model_settings(
-    spec: Spec, is_sparse: bool, classes: NDArray[np.float64], labels: Sequence[str] | None
+    spec: Spec,
+    n_features: int,
+    is_sparse: bool,
+    classes: NDArray[np.float64],
+    labels: Sequence[str] | None,
 ) -> ModelSettings:
     """Return what decides the model, apart from the data. Local.
 
     Parameters
     ----------
     spec : Spec
+    n_features : int
     is_sparse : bool
         The rows are CSR, which `with_mean: auto` does not centre.
     classes : (n_classes,) array
@@ -33,20 +39,44 @@ def model_settings(
     Raises
     ------
     SpecError
-        A key of `model.class_weight` is no class.
+        A key of `model.class_weight` is no class; a list has not a number for each feature.
     """
     model, steps = spec.model, spec.preprocessing
     with_mean = bool(steps) and (not is_sparse if steps[0].with_mean == "auto" else steps[0].with_mean)
+    ratios = {"l1": 1.0, "elasticnet": model.l1_ratio}
     return ModelSettings(
         model.type,
         alpha=0.0 if model.penalty == "none" else model.alpha,
         C=None if model.penalty == "none" else model.C,
+        l1_ratio=ratios.get(model.penalty, 0.0),
+        factors=_each("penalty_factor", model.penalty_factor, 1.0, n_features),
+        lower=_each("lower", model.lower, -np.inf, n_features),
+        upper=_each("upper", model.upper, np.inf, n_features),
         fit_intercept=model.fit_intercept,
         with_mean=with_mean,
         with_std=bool(steps) and steps[0].with_std,
         power=model.power if model.type == "tweedie_regression" else 0.0,
         class_weight=class_weight(model.class_weight, classes, labels),
     )
+
+
+def admm_settings(spec: Spec) -> ADMM:
+    """Return ADMM as the solver section has it. Local."""
+    rho = spec.solver.rho
+    first = None if isinstance(rho, str) else rho
+    return ADMM(first, spec.solver.relaxation, spec.solver.adapt_rho == "relative")
+
+
+def _each(
+    key: str, given: float | tuple[float, ...] | None, default: float, n_features: int
+) -> float | NDArray[np.float64]:
+    """Return one number for all features, or one for each."""
+    if not isinstance(given, tuple):
+        return default if given is None else given
+    if len(given) != n_features:
+        n = len(given)
+        raise shared(SpecError(f"model.{key}: has {n} numbers, and the data has {n_features} features"))
+    return np.array(given)
 
 
 def class_weight(

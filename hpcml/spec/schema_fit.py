@@ -7,9 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from hpcml.spec.fields import Misfit, key, schema, section
-from hpcml.spec.kinds import anything, boolean, choice, integer, list_of, map_of, number, optional, text
+from hpcml.spec.kinds import (
+    anything,
+    boolean,
+    choice,
+    integer,
+    list_of,
+    map_of,
+    number,
+    one_or_list,
+    optional,
+    text,
+)
 from hpcml.spec.tree import FrozenMap
-from hpcml.spec.units import Cadence, auto_or, cadence, duration, file_or_word, free
+from hpcml.spec.units import Cadence, auto_or, cadence, duration, file_or_word
 
 __all__ = ["METRICS", "TASKS", "CrossValidation", "Evaluation", "Model", "Solver", "Sweep"]
 
@@ -22,6 +33,7 @@ TASKS: Mapping[str, str] = {
     "tweedie_regression": "regression",
 }
 _POWER = 1.5
+_L1_RATIO = 0.5
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -71,10 +83,10 @@ class Model:
         ),
         doc="the model",
     )
-    penalty: str = key(choice("none", "l2", later=("l1", "elasticnet")), "l2", doc="the penalty")
+    penalty: str = key(choice("none", "l2", "l1", "elasticnet"), "l2", doc="the penalty")
     alpha: float | None = key(optional(number("[0, inf)")), 1e-4, doc="strength on the mean loss")
     C: float | None = key(optional(number("(0, inf)")), None, doc="instead of alpha: alpha = 1 / (C sum w)")
-    l1_ratio: float = key(number("[0, 1]"), 0.5, later=True, doc="share of l1 in elasticnet")
+    l1_ratio: float = key(number("[0, 1]"), _L1_RATIO, doc="share of l1 in elasticnet")
     fit_intercept: bool = key(boolean(), True, doc="fit an intercept, never penalised")
     class_weight: Mapping[str, float] | str | None = key(
         optional(auto_or(map_of(number("[0, inf)"), name="map of label to weight"), "balanced")),
@@ -106,17 +118,14 @@ class Model:
     )
     algorithm: str = key(_WORD, "auto", later=True, doc="k-means algorithm")
     svd_solver: str = key(_WORD, "auto", later=True, doc="how components are computed")
-    lower: Any = key(
-        optional(free("number, list or dataset name")), None, later=True, doc="least coefficients"
+    lower: float | tuple[float, ...] | None = key(
+        optional(one_or_list(number("(-inf, 0]"))), None, doc="least coefficients, of all or of each feature"
     )
-    upper: Any = key(
-        optional(free("number, list or dataset name")), None, later=True, doc="largest coefficients"
+    upper: float | tuple[float, ...] | None = key(
+        optional(one_or_list(number("[0, inf)"))), None, doc="largest coefficients, of all or of each feature"
     )
-    penalty_factor: Any = key(
-        optional(free("number, list or dataset name")),
-        None,
-        later=True,
-        doc="strength of the penalty of each feature",
+    penalty_factor: tuple[float, ...] | None = key(
+        optional(list_of(number("[0, inf)"))), None, doc="what alpha is multiplied by for each feature"
     )
     init_args: Mapping[str, Any] = key(
         map_of(anything()), FrozenMap(), later=True, doc="arguments of the model"
@@ -141,6 +150,8 @@ def _refuse_foreign(values: dict[str, Any]) -> None:
     kind = values["type"]
     if values["power"] != _POWER and kind != "tweedie_regression":
         raise Misfit("power", f"is of type tweedie_regression, not {kind}; leave it out")
+    if values["l1_ratio"] != _L1_RATIO and values["penalty"] != "elasticnet":
+        raise Misfit("l1_ratio", f"is of penalty elasticnet, not {values['penalty']}; leave it out")
     if 0 < values["power"] < 1:
         raise Misfit("power", "no Tweedie distribution has a power between 0 and 1; write 0 or at least 1")
     if values["class_weight"] is not None and TASKS[kind] != "classification":
@@ -158,13 +169,13 @@ class Solver:
             "nesterov",
             "lbfgs",
             "newton",
+            "newton_cg",
+            "prox_newton",
+            "gram",
+            "admm",
+            "fista",
             later=(
                 "proximal_gd",
-                "fista",
-                "newton_cg",
-                "prox_newton",
-                "gram",
-                "admm",
                 "async_admm",
                 "sgd",
                 "local_sgd",
@@ -182,10 +193,12 @@ class Solver:
     step: float | str = key(
         auto_or(number("(0, inf)"), "auto", "constant", "armijo", "bb"), "auto", later=True, doc="step size"
     )
-    rho: float | str = key(auto_or(number("(0, inf)")), "auto", later=True, doc="ADMM's penalty parameter")
-    adapt_rho: str = key(choice("relative", "none"), "relative", later=True, doc="how rho adapts")
-    relaxation: float = key(number("(0, 2)"), 1.6, later=True, doc="over-relaxation")
-    subproblems: int | str = key(auto_or(integer("[1, inf)")), "auto", later=True, doc="consensus copies")
+    rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
+    adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
+    relaxation: float = key(number("(0, 2)"), 1.6, doc="ADMM's over-relaxation")
+    subproblems: int | str = key(
+        auto_or(integer("[1, inf)")), "auto", doc="ADMM's consensus copies, runs of shards"
+    )
     local: str = key(
         choice("auto", "cholesky", "lbfgs", "newton"), "auto", later=True, doc="ADMM's local step"
     )

@@ -10,7 +10,6 @@ from typing import Any
 from hpcml.spec.kinds import (
     Kind,
     Mismatch,
-    anything,
     choice,
     integer,
     list_of,
@@ -31,7 +30,6 @@ __all__ = [
     "duration",
     "file_or_word",
     "files",
-    "free",
     "limit",
     "share_or_path",
     "size",
@@ -238,9 +236,3 @@ def sources() -> Kind:
 
     kind = Kind("path, glob, list or package:NAME/FILE", read, several.plain)
     return optional(kind, absent=())
-
-
-def free(name: str) -> Kind:
-    """Return the kind of keys whose form is fixed by a later version."""
-    kind = anything()
-    return Kind(name, kind.read)

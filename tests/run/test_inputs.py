@@ -111,9 +111,9 @@ def test_keys_of_reading_reach_the_reader(folder):
         assert (access.chunk_cache, access.allow_external, access.driver) == (1000, True, "independent")
         assert access.threads >= 1
         assert rows.dtype == np.float32
-    layout = make_layout(spec.data)
+        layout = make_layout(spec, rows)
+        assert make_layout(spec_of("a.h5", data__io={"driver": "mpio"}), rows).prefetch == 0
     assert (layout.prefetch, layout.block_rows, layout.shard_bytes) == (7, 64, small.CUT["shard_bytes"])
-    assert make_layout(spec_of("a.h5", data__io={"driver": "mpio"}).data).prefetch == 0
 
 
 def test_a_whole_run_over_a_pattern_and_a_list(tmp_path):
