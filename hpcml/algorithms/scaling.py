@@ -68,10 +68,10 @@ def spreads(block: Block, first: Vector) -> list[Vector]:
     first : (1 + n_features,) array
         What `sums` add up to over all shards.
     """
-    mean = first[1:] / first[0]
+    mean, weights = first[1:] / first[0], block.weights
     out = np.zeros((block.n_shards, mean.size))
     for piece in pieces(block):
-        out[piece.shard] += squares(piece.X, block.weights[piece.rows], mean)
+        out[piece.shard] += squares(piece.X, weights[piece.rows], mean)
     return [out]
 
 
