@@ -163,8 +163,9 @@ def _parts(block: Block, start: int, stop: int) -> list[NDArray[Any]]:
     rows = slice(start, stop)
     labels = [column[rows] for column in (block.y, block.weight) if column is not None]
     X = block.X
+    index = block.index_of(start, stop)
     if not is_csr(X):
-        return [block.index_of(start, stop), X[rows], *labels]
+        return [index, X[rows], *labels]
     entries = slice(X.indptr[start], X.indptr[stop])
     counts = np.diff(X.indptr[start : stop + 1]).astype(np.int64)
-    return [block.index_of(start, stop), counts, X.indices[entries].astype(np.int64), X.data[entries], *labels]
+    return [index, counts, X.indices[entries].astype(np.int64), X.data[entries], *labels]
