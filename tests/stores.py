@@ -15,6 +15,7 @@ from scipy import sparse
 
 from hpcml.collectives import Communicator, SerialCommunicator
 from hpcml.io.read.hdf5 import Columns
+from hpcml.io.read.rows import Buffers
 from hpcml.io.read.table import Access, HDF5Table, open_table
 
 ROW_CHUNKS = (48, small.N_COLUMNS)  # 600 rows: the last chunk is half empty
@@ -42,6 +43,7 @@ STORED: dict[str, dict[str, Any]] = {
     "bitshuffle": {"chunks": ROW_CHUNKS, **hdf5plugin.Bitshuffle()},
     "blosc2": {"chunks": ROW_CHUNKS, **hdf5plugin.Blosc2()},
 }
+RANGES = [(0, small.N_ROWS), (0, 1), (47, 49), (100, 400), (599, 600), (300, 300)]
 DTYPES = ["<f8", ">f8", "<f4", ">f4", "<f2", "|i1", ">i2", "<i4", "<i8", "|u1", "<u8", "|b1"]
 SERIAL = SerialCommunicator()
 
@@ -132,3 +134,28 @@ def call_of(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any
         return function(*args, **keywords)
 
     return noted
+
+
+def check_rows(table: HDF5Table, X: Any, ranges: Any = RANGES) -> None:
+    """Compare ranges of rows with those of an array, from buffers and without."""
+    columns = [(np.arange(len(X)) % 3 == 0) * 1.0, 0.5 + np.arange(len(X)) / len(X)]
+    held = Buffers()
+    for start, stop in ranges:
+        for buffers in (None, held):
+            rows = table.read(start, stop, buffers)
+            assert rows.X.dtype == table.dtype
+            assert rows.X.shape == (stop - start, X.shape[1])
+            np.testing.assert_array_equal(dense(rows.X), X[start:stop].astype(table.dtype))
+            for found, wanted in zip(rows[1:], columns, strict=True):
+                if found is not None:
+                    assert found.dtype == np.float64
+                    np.testing.assert_array_equal(found, wanted[start:stop])
+
+
+def some_zeros(dtype: str = "<f8") -> Any:
+    """Return rows of which most numbers are zero."""
+    X = matrix(dtype)
+    X[np.random.default_rng(1).random(X.shape) < 0.6] = 0
+    X[100:110] = 0  # rows without entries
+    X[-1] = 0
+    return X

@@ -11,7 +11,7 @@ from hpcml.algorithms.kernels.rows import pieces, squares
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block, Dataset
 
-__all__ = ["Scaling", "fit_scaling", "no_scaling"]
+__all__ = ["Scaling", "fit_scaling", "make_scaling", "no_scaling", "spreads", "sums"]
 
 Vector = NDArray[np.float64]
 
@@ -48,27 +48,43 @@ def fit_scaling(data: Dataset, with_mean: bool, with_std: bool) -> Scaling:
     column without spread gets scale 1.
     """
     d = data.n_features
-    sums = reduce_blocks(data, _sums, d + 1).total
-    weight, mean = sums[0], sums[1:] / sums[0]
-
-    def spread(block: Block) -> list[Vector]:
-        out = np.zeros((block.n_shards, d))
-        for piece in pieces(block):
-            out[piece.shard] += squares(piece.X, block.weights[piece.rows], mean)
-        return [out]
-
-    variance = reduce_blocks(data, spread, d).total / weight
-    # Rounding alone leaves about n eps |mean| of spread in a constant column.
-    eps = np.finfo(float).eps
-    constant = variance <= data.n_samples * eps * variance + np.square(data.n_samples * mean * eps)
-    scale = np.where(constant, 1.0, np.sqrt(variance)) if with_std else np.ones(d)
-    return Scaling(mean if with_mean else np.zeros(d), scale)
+    first = reduce_blocks(data, sums, d + 1).total
+    second = reduce_blocks(data, lambda block: spreads(block, first), d).total
+    return make_scaling(first, second, data.n_samples, with_mean, with_std)
 
 
-def _sums(block: Block) -> list[Vector]:
+def sums(block: Block) -> list[Vector]:
+    """Return ``sum w`` and ``sum w x`` of each shard, (n_shards, 1 + n_features). Local."""
     out = np.zeros((block.n_shards, 1 + block.X.shape[1]))
     weight = block.weights
     out[:, 0] = block.shard_sums(weight)
     for piece in pieces(block):
         out[piece.shard, 1:] += piece.X.T @ weight[piece.rows]
     return [out]
+
+
+def spreads(block: Block, first: Vector) -> list[Vector]:
+    """Return ``sum w (x - mean)^2`` of each shard, (n_shards, n_features). Local.
+
+    Parameters
+    ----------
+    block : Block
+    first : (1 + n_features,) array
+        What `sums` add up to over all shards.
+    """
+    mean, weights = first[1:] / first[0], block.weights
+    out = np.zeros((block.n_shards, mean.size))
+    for piece in pieces(block):
+        out[piece.shard] += squares(piece.X, weights[piece.rows], mean)
+    return [out]
+
+
+def make_scaling(first: Vector, second: Vector, n_rows: int, with_mean: bool, with_std: bool) -> Scaling:
+    """Return the scaling that follows from the totals of `sums` and of `spreads`. Local."""
+    weight, mean = first[0], first[1:] / first[0]
+    variance = second / weight
+    # Rounding alone leaves about n eps |mean| of spread in a constant column.
+    eps = np.finfo(float).eps
+    constant = variance <= n_rows * eps * variance + np.square(n_rows * mean * eps)
+    scale = np.where(constant, 1.0, np.sqrt(variance)) if with_std else np.ones(mean.size)
+    return Scaling(mean if with_mean else np.zeros(mean.size), scale)

@@ -145,7 +145,7 @@ def _refuse_nonfinite(block: Block, name: str) -> None:
         row, column = int(np.searchsorted(X.indptr, first, side="right")) - 1, int(X.indices[first])
     else:
         row, column = divmod(first, X.shape[1])
-    raise DataError(f"{name}: row {block.index[row]}, column {column} is {values[first]}")
+    raise DataError(f"{name}: row {block.index_of(row, row + 1)[0]}, column {column} is {values[first]}")
 
 
 def _block_digest(block: Block) -> NDArray[np.int64]:
@@ -163,8 +163,9 @@ def _parts(block: Block, start: int, stop: int) -> list[NDArray[Any]]:
     rows = slice(start, stop)
     labels = [column[rows] for column in (block.y, block.weight) if column is not None]
     X = block.X
+    index = block.index_of(start, stop)
     if not is_csr(X):
-        return [block.index[rows], X[rows], *labels]
+        return [index, X[rows], *labels]
     entries = slice(X.indptr[start], X.indptr[stop])
     counts = np.diff(X.indptr[start : stop + 1]).astype(np.int64)
-    return [block.index[rows], counts, X.indices[entries].astype(np.int64), X.data[entries], *labels]
+    return [index, counts, X.indices[entries].astype(np.int64), X.data[entries], *labels]

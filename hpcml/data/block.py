@@ -62,8 +62,12 @@ class Block:
 
     @property
     def index(self) -> NDArray[np.int64]:
-        """Row numbers in the source, (rows,)."""
-        rows = np.arange(self.n_rows) if self.kept is None else self.kept
+        """Row numbers in the source, (rows,), made anew."""
+        return self.index_of(0, self.n_rows)
+
+    def index_of(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the source's numbers of the rows ``start:stop``. Local."""
+        rows = np.arange(start, stop) if self.kept is None else self.kept[start:stop]
         return rows + self.start
 
     @property

@@ -15,11 +15,12 @@ __all__ = [
     "digest_of",
     "file_digest",
     "index_path",
-    "put_in_place",
+    "output_error",
     "read_bytes",
     "replacing",
-    "sync_directory",
+    "sync",
     "write_bytes",
+    "writing",
 ]
 
 _REASONS = {
@@ -40,9 +41,20 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {path}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}")
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory durable. Local."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the system into an OutputError that names the file. Local."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def sync(path: Path) -> None:
+    """Make durable what this machine wrote to a file, or the renames in a directory. Local."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:
@@ -62,16 +74,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        with open(aside, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(aside, path)
-        sync_directory(path.parent)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise output_error(path, error) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            sync(aside)
+            os.replace(aside, path)
+            sync(path.parent)
     finally:
         with suppress(OSError):
             aside.unlink()
@@ -80,13 +88,6 @@ def replacing(path: Path) -> Iterator[Path]:
 def index_path(path: Path) -> Path:
     """Return where the index of a data file stands. Local."""
     return path.with_name(f"{path.name}.index")
-
-
-def put_in_place(aside: Path, path: Path) -> None:
-    """Give a whole, synced file its name; the index of an older one goes. Local."""
-    index_path(path).unlink(missing_ok=True)
-    os.replace(aside, path)
-    sync_directory(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from hpcml import __version__
 from hpcml.algorithms.arithmetic import arithmetic_family
-from hpcml.algorithms.scaling import Scaling, fit_scaling
+from hpcml.algorithms.scaling import Scaling, make_scaling, spreads, sums
 from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.index.side_file import load_index, read_answer, write_index
 from hpcml.io.index.verify import answer_key, is_known_finite
 from hpcml.io.read.table import HDF5Table
+from hpcml.run.shared_pass import SharedPass
 
 __all__ = ["Known", "known_rows", "look_through", "save_answers"]
 
@@ -95,10 +96,29 @@ def _numbers(text: str) -> NDArray[np.float64]:
     return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)
 
 
-def known_rows(data: HDF5Dataset, table: HDF5Table, *, classes: bool, scaling: bool) -> dict[Path, Any]:
+def known_rows(
+    data: HDF5Dataset,
+    table: HDF5Table,
+    *,
+    classes: bool,
+    scaling: bool,
+    first: NDArray[np.float64] | None = None,
+) -> dict[Path, Any]:
     """Return the answer for the rows of a data set, by key, under the file whose index is to hold it.
 
-    Collective: the passes of `survey`, and of `fit_scaling` where `scaling` is asked for.
+    Collective: a pass; with `scaling` two, for deviations are taken from the mean, or one where `first` is
+    known.
+
+    Parameters
+    ----------
+    data : HDF5Dataset
+    table : HDF5Table
+    classes : bool
+        Labels are classes.
+    scaling : bool
+        Find means and deviations too, of the bits that `fit_scaling` gives.
+    first : (1 + n_features,) array, optional
+        The totals of `scaling.sums` over these rows.
 
     Raises
     ------
@@ -106,8 +126,10 @@ def known_rows(data: HDF5Dataset, table: HDF5Table, *, classes: bool, scaling: b
         As `survey`.
     """
     names = Names(*(f"{table.path}:{name}" for name in table.names))
-    found = survey(data, classes=classes, names=names)
-    columns = fit_scaling(data, True, True) if scaling else None
+    if scaling:
+        found, columns = _with_scaling(data, classes, names, first)
+    else:
+        found, columns = survey(data, classes=classes, names=names), None
     key = _key(data, table)
     if key is None:
         return {}
@@ -119,6 +141,17 @@ def known_rows(data: HDF5Dataset, table: HDF5Table, *, classes: bool, scaling: b
         "scaling": [_text(column) for column in columns] if columns else None,
     }
     return {key[0]: {key[1]: answer}}
+
+
+def _with_scaling(
+    data: HDF5Dataset, classes: bool, names: Names, first: NDArray[np.float64] | None
+) -> tuple[Survey, Scaling]:
+    """Return what a survey finds, and means and deviations: the pass for the deviations is the survey's."""
+    d = data.n_features
+    totals = SharedPass(data, sums).total(1 + d) if first is None else first
+    shared = SharedPass(data, lambda block: spreads(block, totals))
+    found = survey(shared, classes=classes, names=names)
+    return found, make_scaling(totals, shared.total(d), data.n_samples, True, True)
 
 
 def save_answers(comm: Communicator, answers: Sequence[dict[Path, Any]]) -> None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcml.algorithms.scaling import sums
 from hpcml.algorithms.statistics import ShardRecord, Summary, merge_records, shard_records, summarize
 from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.gathering import on_first
 from hpcml.errors import DataError
 from hpcml.io.dataset import HDF5Dataset, Layout
 from hpcml.io.index.make import Recorder, other_arrays
-from hpcml.io.index.side_file import FORMAT, IndexContent, index_path, load_index, read_index, write_index
+from hpcml.io.index.side_file import (
+    FORMAT,
+    FileIndex,
+    IndexContent,
+    index_path,
+    load_index,
+    read_index,
+    write_index,
+)
 from hpcml.io.index.verify import has_gaps
-from hpcml.io.read.cores import cores_of_this_process
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.layout import Segment, TableLayout
 from hpcml.io.read.stored import StoredArray
@@ -28,6 +35,8 @@ from hpcml.io.read.table import Access, HDF5Table, open_table
 from hpcml.run.contract import known_rows, save_answers
 from hpcml.run.inputs import data_files, open_part, open_rows
 from hpcml.run.making import make_inputs
+from hpcml.run.placing import where_kept
+from hpcml.run.shared_pass import SharedPass
 from hpcml.run.statistics import target_of
 from hpcml.spec import Spec
 
@@ -43,8 +52,8 @@ def index_files(
 ) -> None:
     """Write an index beside each file, with answers for all of its rows in float64 and the default partition.
 
-    Collective: a pass over the rows that makes the index, and one, or three where rows do not fit in memory,
-    for the answers.
+    Collective. A file with rows of its own is read once where they fit in memory, else twice: the deviations
+    are taken from the mean. Rows that lie in other files are read once more, for the indexes of these.
 
     Parameters
     ----------
@@ -65,23 +74,70 @@ def index_files(
     OutputError
         An index cannot be written.
     """
-    access = Access(threads=cores_of_this_process(comm), allow_external=allow_external)
+    access = Access(threads=0, allow_external=allow_external, verify=False)
     for path in paths:
         names = columns._replace(y=target_of(comm, path)) if columns.y == "" else columns
-        _make_indexes(comm, [path], names, access, say)
         with open_table(comm, [path], names, "float64", access) as table:
-            if has_gaps(table.layout):
-                say(f"{path} has NaN or Inf in {names.x!r} or {names.y!r}: jobs will refuse these rows")
-                continue
-            classes = _has_labels(comm, table)
-            answers = known_rows(HDF5Dataset(table, comm=comm), table, classes=classes, scaling=True)
-        save_answers(comm, [answers])
+            if is_alone := _is_alone(table.layout):
+                _index_alone(comm, table, say)
+            else:
+                _make_indexes(comm, table, access, say)
+        if not is_alone:
+            _answer(comm, path, names, access, say)
+
+
+def _is_alone(layout: TableLayout) -> bool:
+    """Tell whether the rows are all those of arrays in one file."""
+    parts = list(chain(*layout.columns.values()))
+    return len(layout.files) == 1 and all(
+        part.source_start == 0 and part.stop == _n_rows(part) == layout.n_samples for part in parts
+    )
+
+
+def _index_alone(comm: Communicator, table: HDF5Table, say: Say) -> None:
+    """Write the index of the file that has all rows of a table, and their answers. Collective."""
+    rows = _index_rows(comm, table, Layout())
+    path = table.path
+    say(f"{index_path(path)} written")
+    if False in rows.finite.values():
+        _refuse(table, say)
+        return
+    table.layout = replace(table.layout, indexes=[_read_again(comm, table)])
+    first = rows.first.total(1 + table.n_features)
+    classes = rows.summary.labels is not None
+    save_answers(comm, [known_rows(rows.data, table, classes=classes, scaling=True, first=first)])
+
+
+def _read_again(comm: Communicator, table: HDF5Table) -> FileIndex:
+    """Return the index that was just written. Collective, two small messages."""
+    tree: list[Any] = []
+    with agreed(comm):
+        if comm.rank == 0 and (index := read_index(*table.layout.files[0])):
+            tree = index.to_json()
+    return FileIndex.from_json(comm.bcast(tree))
+
+
+def _refuse(table: HDF5Table, say: Say) -> None:
+    x, y, _ = table.names
+    say(f"{table.path} has NaN or Inf in {x!r} or {y!r}: jobs will refuse these rows")
+
+
+def _answer(comm: Communicator, path: Path, names: Columns, access: Access, say: Say) -> None:
+    """Add the answers for rows that lie in other files, whose indexes are there. Collective."""
+    with open_table(comm, [path], names, "float64", replace(access, verify=True)) as table:
+        if has_gaps(table.layout):
+            _refuse(table, say)
+            return
+        classes = _has_labels(comm, table)
+        answers = known_rows(HDF5Dataset(table, comm=comm), table, classes=classes, scaling=True)
+    save_answers(comm, [answers])
 
 
 def index_job(comm: Communicator, spec: Spec, say: Say) -> None:
     """Write the indexes of a spec's files that lack one, and answers for its training and test part.
 
-    Collective: a pass for each index that is made, and the first passes of the job.
+    Collective: a pass for each index that is made; one over the training rows where they fit in memory, else
+    two; one over the test rows.
 
     Raises
     ------
@@ -93,22 +149,24 @@ def index_job(comm: Communicator, spec: Spec, say: Say) -> None:
     make_inputs(spec, comm, say)
     data = spec.data
     columns = Columns(data.x, data.y, data.weight)
-    access = Access(data.io.chunk_cache, cores_of_this_process(comm), data.allow_external)
+    access = Access(data.io.chunk_cache, 0, data.allow_external, verify=False)
     for part in ["train", *(["test"] if data.split.method == "file" else [])]:
-        _make_indexes(comm, data_files(spec, comm, part), columns, access, say, again=False)
-    classes = spec.task == "classification"
-    answers = []
-    with ExitStack() as stack:
-        rows = stack.enter_context(open_rows(spec, comm, "train"))
-        train = stack.enter_context(open_part(spec, comm, "train", rows, "none"))
-        answers.append(known_rows(train, rows, classes=classes, scaling=True))
-        if data.split.method != "none" and data.split.test != 0.0:
-            if data.split.method == "file":
-                rows = stack.enter_context(open_rows(spec, comm, "test"))
-            test = stack.enter_context(open_part(spec, comm, "test", rows, "none"))
-            answers.append(known_rows(test, rows, classes=classes, scaling=False))
+        with open_table(comm, data_files(spec, comm, part), columns, "float64", access) as table:
+            _make_indexes(comm, table, access, say, again=False)
+    has_test = data.split.method != "none" and data.split.test != 0.0
+    answers = [_part_answer(spec, comm, part) for part in ("train", *(["test"] if has_test else []))]
     save_answers(comm, answers)
-    say(f"{sum(map(len, answers))} parts of the job {spec.name!r} are known")
+    say(f"{len(list(chain(*answers)))} parts of the job {spec.name!r} are known")
+
+
+def _part_answer(spec: Spec, comm: Communicator, part: str) -> dict[Path, Any]:
+    """Return the answer for a part of a job, by key and file. Collective."""
+    is_train = part == "train"
+    with open_rows(spec, comm, part) as rows:
+        # Only what is read again is worth keeping.
+        cache = where_kept(spec, comm, rows) if is_train else "none"
+        data = open_part(spec, comm, part, rows, cache)
+        return known_rows(data, rows, classes=spec.task == "classification", scaling=is_train)
 
 
 def _has_labels(comm: Communicator, table: HDF5Table) -> bool:
@@ -122,27 +180,20 @@ def _has_labels(comm: Communicator, table: HDF5Table) -> bool:
 
 
 def _make_indexes(
-    comm: Communicator,
-    paths: Sequence[Path],
-    columns: Columns,
-    access: Access,
-    say: Say,
-    *,
-    again: bool = True,
+    comm: Communicator, table: HDF5Table, access: Access, say: Say, *, again: bool = True
 ) -> None:
-    """Write the index of each file that holds rows of a table. Collective."""
-    plain = replace(access, verify=False)
-    with open_table(comm, paths, columns, "float64", plain) as table:
-        for number in _files_with_rows(table.layout):
-            path = table.layout.files[number].path
-            if not again and _is_known(comm, table.layout, number):
-                continue
-            names = _names_in(table.layout, number)
-            if names is None:
-                _index_columns(comm, table, number)
-            else:
-                _index_rows(comm, path, names, plain)
-            say(f"{index_path(path)} written")
+    """Write the index of each file that holds rows of a table. Collective: a pass for each."""
+    for number in _files_with_rows(table.layout):
+        path = table.layout.files[number].path
+        if not again and _is_known(comm, table.layout, number):
+            continue
+        names = _names_in(table.layout, number)
+        if names is None:
+            _index_columns(comm, table, number)
+        else:
+            with open_table(comm, [path], names, "float64", access) as rows:
+                _index_rows(comm, rows, Layout("none"))
+        say(f"{index_path(path)} written")
 
 
 def _files_with_rows(layout: TableLayout) -> list[int]:
@@ -191,24 +242,35 @@ def _index_columns(comm: Communicator, table: HDF5Table, number: int) -> None:
     _write(comm, table, number, recorder, {}, {}, {})
 
 
-def _index_rows(comm: Communicator, path: Path, names: Columns, access: Access) -> None:
-    """Write the index of a file with rows of X. Collective: one pass."""
-    with open_table(comm, [path], names, "float64", access) as table:
-        others = _others(comm, table)
-        recorder = Recorder(comm, table, 0, others)
-        data = HDF5Dataset(table, comm=comm, layout=Layout("none"))
-        summary, records = _statistics(data)
-        recorder.read([stored.name for stored in others])
-        about = {
-            "x": names.x,
-            "y": names.y,
-            "weight": names.weight,
-            "n_rows": data.n_samples,
-            "shard_rows": data.partition.shard_rows,
-            "block_rows": data.partition.block_rows,
-        }
-        numbers = _shard_numbers(comm, records, summary) | _totals(summary)
-        _write(comm, table, 0, recorder, _finite(table.layout, summary), about, numbers)
+class _Indexed(NamedTuple):
+    """The rows of a file whose index was written, and what the pass for it found."""
+
+    data: HDF5Dataset
+    summary: Summary
+    finite: dict[str, bool]
+    first: SharedPass
+
+
+def _index_rows(comm: Communicator, table: HDF5Table, layout: Layout) -> _Indexed:
+    """Write the index of the file that has all rows of a table. Collective: a pass, and the other arrays."""
+    others = _others(comm, table)
+    recorder = Recorder(comm, table, 0, others)
+    data = HDF5Dataset(table, comm=comm, layout=layout)
+    shared = SharedPass(data, sums)
+    summary, records = _statistics(shared)
+    recorder.read([stored.name for stored in others])
+    names = _names_in(table.layout, 0) or table.names
+    about = {
+        "x": names.x,
+        "y": names.y,
+        "weight": names.weight,
+        "n_rows": data.n_samples,
+        "shard_rows": data.partition.shard_rows,
+        "block_rows": data.partition.block_rows,
+    }
+    finite = _finite(table.layout, summary)
+    _write(comm, table, 0, recorder, finite, about, _shard_numbers(comm, records, summary) | _totals(summary))
+    return _Indexed(data, summary, finite, shared)
 
 
 def _others(comm: Communicator, table: HDF5Table) -> list[StoredArray]:
@@ -222,7 +284,7 @@ def _others(comm: Communicator, table: HDF5Table) -> list[StoredArray]:
     return [StoredArray.from_json(tree) for tree in comm.bcast(trees)]
 
 
-def _statistics(data: HDF5Dataset) -> tuple[Summary, list[ShardRecord]]:
+def _statistics(data: SharedPass) -> tuple[Summary, list[ShardRecord]]:
     """Return statistics of all rows, and of each of my shards where that is not too much. Collective."""
     if data.partition.n_shards * data.n_features > _MOST_NUMBERS:
         return summarize(data), []

@@ -10,7 +10,6 @@ from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.read.cores import cores_of_this_process
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.rows import RowReader
 from hpcml.io.read.table import Access, HDF5Table, open_table
@@ -75,11 +74,14 @@ def try_untrusted(spec: Spec) -> None:
 
 
 def open_rows(spec: Spec, comm: Communicator, part: str) -> HDF5Table:
-    """Open the files of one part, "train" or "test". Collective, five small messages."""
+    """Open the files of one part, "train" or "test".
+
+    Collective, five small messages, two more where chunks have filters.
+    """
     data = spec.data
     access = Access(
         data.io.chunk_cache,
-        cores_of_this_process(comm),
+        0,
         data.allow_external,
         driver="mpio" if data.io.driver == "mpio" else "independent",
     )

@@ -17,7 +17,7 @@ from hpcml.collectives import Communicator
 from hpcml.errors import DataError, shared
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.read.table import HDF5Table
-from hpcml.run.inputs import make_layout, open_part, open_rows
+from hpcml.run.inputs import open_part, open_rows
 from hpcml.run.phases import Phases
 from hpcml.run.placing import Place, placed
 from hpcml.spec import Spec
@@ -93,15 +93,14 @@ def open_parts(
     split = spec.data.split
     with phases("open"):
         rows = stack.enter_context(open_rows(spec, comm, "train"))
-        place = placed(spec, comm, stack, rows, make_layout(spec, rows), attempt, show)
+        place = placed(spec, comm, stack, rows, attempt, show)
         train = stack.enter_context(open_part(spec, comm, "train", place.rows, place.cache))
         test_rows = test = None
         if split.method != "none" and split.test != 0.0:
             test_rows, there = rows, place
             if split.method == "file":
                 test_rows = stack.enter_context(open_rows(spec, comm, "test"))
-                layout = make_layout(spec, test_rows)
-                there = placed(spec, comm, stack, test_rows, layout, attempt, show)
+                there = placed(spec, comm, stack, test_rows, attempt, show)
             test = stack.enter_context(open_part(spec, comm, "test", there.rows, there.cache))
     where = _WHERE[place.cache]
     show(f"{train.n_samples:,} training rows x {train.n_features:,} features, {where} ({place.reason})")

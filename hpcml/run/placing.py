@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from hpcml.collectives import Communicator
-from hpcml.data import make_partition
+from hpcml.data import RowPartition, make_partition
 from hpcml.io.dataset import Layout, fits_in_memory
 from hpcml.io.read.rows import RowReader
 from hpcml.io.read.table import HDF5Table
+from hpcml.run.inputs import make_layout
 from hpcml.spec import Spec
 
-__all__ = ["Place", "placed"]
+__all__ = ["Place", "placed", "where_kept"]
 
 
 class Place(NamedTuple):
@@ -38,7 +39,6 @@ def placed(
     comm: Communicator,
     stack: ExitStack,
     table: HDF5Table,
-    layout: Layout,
     attempt: int,
     show: Callable[[str], None],
 ) -> Place:
@@ -54,13 +54,8 @@ def placed(
     wanted = spec.data.cache
     if wanted in ("memory", "none"):
         return Place(table, wanted, "asked for")
-    partition = make_partition(
-        table.source,
-        comm.size,
-        shard_bytes=layout.shard_bytes,
-        block_rows=layout.block_rows,
-        runs=layout.runs,
-    )
+    layout = make_layout(spec, table)
+    partition = _cut(comm, table, layout)
     reason = "asked for"
     if wanted == "auto":
         if fits_in_memory(comm, table, partition, layout.memory_limit):
@@ -76,6 +71,28 @@ def placed(
             table, "none", f"{reason}, and scratch has no room" if wanted == "auto" else "no room on scratch"
         )
     return Place(staged, "scratch", reason)
+
+
+def _cut(comm: Communicator, table: HDF5Table, layout: Layout) -> RowPartition:
+    return make_partition(
+        table.source,
+        comm.size,
+        shard_bytes=layout.shard_bytes,
+        block_rows=layout.block_rows,
+        runs=layout.runs,
+    )
+
+
+def where_kept(spec: Spec, comm: Communicator, table: HDF5Table) -> str:
+    """Return "memory" where the rows of a table are kept between a few passes, else "none".
+
+    Collective, three small messages at most.
+    """
+    if spec.data.cache in ("memory", "none"):
+        return spec.data.cache
+    layout = make_layout(spec, table)
+    fits = fits_in_memory(comm, table, _cut(comm, table, layout), layout.memory_limit)
+    return "memory" if fits else "none"
 
 
 def _names_scratch(spec: Spec) -> bool:

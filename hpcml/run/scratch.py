@@ -14,6 +14,7 @@ from hpcml.data import RowPartition
 from hpcml.errors import SpecError, shared
 from hpcml.io.read.rows import RowReader
 from hpcml.io.read.table import HDF5Table, open_table
+from hpcml.io.scratch.copied import CopiedRows
 from hpcml.io.scratch.copying import stage_files
 from hpcml.io.scratch.directory import Purpose, Scratch, Wishes, open_scratch
 from hpcml.io.scratch.staging import stage_shards
@@ -72,8 +73,7 @@ def _copied(
     if paths is None:
         return None
     copies = stack.enter_context(open_table(comm, paths, table.names, str(table.dtype), table.access))
-    copies.compare_with(table.layout.indexes)
-    return copies
+    return CopiedRows(copies, table.layout)
 
 
 def _needed(comm: Communicator, wishes: Wishes, table: HDF5Table, partition: RowPartition) -> int:

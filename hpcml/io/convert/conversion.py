@@ -63,7 +63,7 @@ def convert(
 ) -> ConvertReport:
     """Convert tables to one HDF5 file, unless it is already there.
 
-    Collective, 33 calls of the communicator whatever the size (about fifty small messages), and five a
+    Collective, 37 calls of the communicator whatever the size (about fifty small messages), and five a
     second while another conversion to the same file is waited for. The data sets are the same for any number
     of ranks: rows in the order of the files. The file is complete or absent; after an error nothing is left.
 

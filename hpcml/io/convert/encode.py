@@ -59,7 +59,7 @@ def encode_part(comm: Communicator, part: TablePart, recipe: Recipe, known: Know
     target: Column | None = None
     keep = np.zeros(0, bool)
     with agreed(comm):
-        columns = {name: _load(part, name, _is_numeric(part, name, recipe)) for name in part.used.columns}
+        columns = {name: _load(part, name, recipe) for name in part.used.columns}
         n_rows = sum(piece.columns.n_rows for piece in part.pieces)
         columns, keep = recipe.steps.apply(columns, np.arange(n_rows) + (known.n_read + part.start))
         features = [columns[name] for name in part.used.roles]
@@ -87,17 +87,20 @@ def _is_numeric(part: TablePart, name: str, recipe: Recipe) -> bool:
     role = part.used.roles.get(name)
     if role or cast:
         return role == "numeric" or (not role and cast != "category")
-    return part.kinds[name] in ("number", "bool")
+    return part.kinds[name] in ("number", "bool") or name in recipe.steps.of_numbers
 
 
 def _target_is_numeric(part: TablePart, recipe: Recipe) -> bool:
     if recipe.mapping is not None:
         return False
-    return recipe.threshold is not None or part.kinds[str(recipe.target)] != "text"
+    if recipe.threshold is not None or recipe.target in recipe.steps.of_numbers:
+        return True
+    return part.kinds[str(recipe.target)] != "text"
 
 
-def _load(part: TablePart, name: str, numeric: bool) -> Column:
+def _load(part: TablePart, name: str, recipe: Recipe) -> Column:
     """Return this rank's values of a column."""
+    numeric = _is_numeric(part, name, recipe)
     values: list[NDArray[Any]] = []
     texts: dict[str, int] = {}
     for piece in part.pieces:
@@ -107,7 +110,8 @@ def _load(part: TablePart, name: str, numeric: bool) -> Column:
                 continue
             codes, local = piece.columns.texts(name)
         except UnusableValue as error:
-            raise _located(piece, name, error.row, str(error)) from None
+            cure = "; fill and clip take its values as numbers" if name in recipe.steps.of_numbers else ""
+            raise _located(piece, name, error.row, f"{error}{cure}") from None
         places = [texts.setdefault(text, len(texts)) for text in local]
         values.append(np.array([*places, -1], np.int32)[codes])
     joined = np.concatenate(values) if values else np.zeros(0, np.float64 if numeric else np.int32)

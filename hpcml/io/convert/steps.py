@@ -81,6 +81,12 @@ class Steps:
     def _filters(self) -> list[Expression]:
         return [parse(text) for text in self.filter]
 
+    @property
+    def of_numbers(self) -> set[str]:
+        """The columns of the table that steps take as numbers, whatever texts they hold by mistake."""
+        filled = {name for name, value in self.fill.items() if not isinstance(value, str)}
+        return filled | (set(self.clip) - set(self.derive))
+
     def describe(self) -> dict[str, Any]:
         """Return the steps that are there, as JSON can say them. Local."""
         said: dict[str, Any] = {

@@ -14,7 +14,7 @@ from hpcml.io.describe.advice import advice, pieces
 from hpcml.io.describe.storage import describe_storage, share_bytes
 from hpcml.io.describe.striping import read_striping
 from hpcml.io.index.side_file import index_state
-from hpcml.io.read.opening import found, open_file, readable
+from hpcml.io.read.opening import found, link_sentence, open_file, readable
 
 __all__ = ["describe_file"]
 
@@ -79,6 +79,7 @@ def _names(file: h5py.File, told: dict[str, Any]) -> list[str | bytes]:
         if isinstance(link, h5py.ExternalLink):
             what = f"external link to {readable(link.path)} in the file {link.filename}"
             told["links"][readable(name)] = what
+            told["problems"].append(link_sentence(readable(name), link))
         elif isinstance(link, h5py.SoftLink):
             told["links"][readable(name)] = f"soft link to {readable(link.path)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,14 @@ from hpcml.io.export.formats import (
     npy_header,
 )
 from hpcml.io.export.parquet import write_parquet
-from hpcml.io.files import sync_directory
+from hpcml.io.files import writing
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.opening import open_file
 from hpcml.io.read.rows import Rows
 from hpcml.io.read.table import HDF5Table, open_table
 from hpcml.io.tables.columns import pyarrow
-from hpcml.io.write.device import opened, write_all, writing
+from hpcml.io.write.aside import replacing_together
+from hpcml.io.write.device import opened, write_all
 
 __all__ = ["SUFFIXES", "export"]
 
@@ -77,8 +78,8 @@ def export(
 ) -> int:
     """Write the rows of an HDF5 file in another format; return how many.
 
-    Collective, five messages for each 4 MiB of rows a rank, and about ten more. The file is the same to the
-    byte for any number of ranks, and complete or absent.
+    Collective, four messages for each 4 MiB of rows a rank, and at most twenty more. The file is the same to
+    the byte for any number of ranks, and complete or absent.
 
     csv, jsonl and parquet have a column for each column of X, with the names in `feature_names` or x0, x1,
     ..., and y last, as texts where the file has `classes`. libsvm has indices from 1. npy has X alone; y
@@ -114,21 +115,22 @@ def export(
             _check(source, table, kind)
             if kind != "npy":
                 pyarrow()
-            _make_room([destination, *([_beside(destination)] if kind == "npy" else [])], overwrite)
+            if not overwrite:
+                _refuse_older([destination, *([_beside(destination)] if kind == "npy" else [])])
         if kind == "parquet":
             rows = _unit_rows(table) * _PARQUET_UNITS
-            with _aside(comm, destination) as aside:
+            with replacing_together(comm, destination) as aside:
                 write_parquet(comm, aside, destination, table, rows, partial(arrow_table, heading=heading))
         with ExitStack() as whole:  # X and y of npy appear together, or neither
             for file in list(_files(kind, destination, table, heading)):
-                _write(comm, whole.enter_context(_aside(comm, file.path)), file, table)
+                _write(comm, whole.enter_context(replacing_together(comm, file.path)), file, table)
     if comm.rank == 0:
         say(f"wrote {table.n_samples} rows to {destination}")
     return table.n_samples
 
 
 def _head(comm: Communicator, source: Path, names: Columns) -> tuple[Any, ...]:
-    """Return whether y is there, names of features and target, and classes. Collective, two messages."""
+    """Return whether y is there, names of features and target, and classes. Collective, three messages."""
     said: list[Any] = []
     with agreed(comm):
         if comm.rank == 0:
@@ -162,12 +164,10 @@ def _check(source: Path, table: HDF5Table, kind: str) -> None:
         )
 
 
-def _make_room(paths: list[Path], overwrite: bool) -> None:
+def _refuse_older(paths: list[Path]) -> None:
     for path in paths:
-        if path.exists() and not overwrite:
+        if path.exists():
             raise OutputError(f"{path} is there: remove it, name another path, or write --overwrite")
-    with writing(paths[0]):
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
 
 
 def _beside(path: Path) -> Path:
@@ -221,22 +221,3 @@ def _write(comm: Communicator, aside: Path, file: _Sequence, table: HDF5Table) -
         with agreed(comm), writing(file.path), opened(aside, os.O_WRONLY) as handle:
             write_all(handle, text, at + sum(lengths[: comm.rank]))
         at += sum(lengths)
-
-
-@contextmanager
-def _aside(comm: Communicator, path: Path) -> Iterator[Path]:
-    """Give a name to write at; afterwards the file stands at `path`. Collective, two messages."""
-    aside = path.with_name(comm.bcast(f".{path.name}.{os.getpid()}.part"))
-    try:
-        yield aside
-        with agreed(comm), writing(path), opened(aside, os.O_RDWR) as handle:
-            os.fsync(handle)
-        with agreed(comm), writing(path):
-            if comm.rank == 0:
-                os.replace(aside, path)
-                sync_directory(path.parent)
-    except BaseException:
-        if comm.rank == 0:
-            with suppress(OSError):
-                aside.unlink()
-        raise

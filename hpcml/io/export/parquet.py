@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.collectives import Communicator, agreed
+from hpcml.io.files import writing
 from hpcml.io.read.rows import Rows
 from hpcml.io.read.table import HDF5Table
 from hpcml.io.tables.columns import pyarrow
-from hpcml.io.write.device import writing
 
 __all__ = ["write_parquet"]
 
@@ -33,7 +33,7 @@ def write_parquet(
     unit: int,
     make: Callable[[Rows], Any],
 ) -> None:
-    """Write row groups of `unit` rows. Collective, five messages a round of eight row groups.
+    """Write row groups of `unit` rows. Collective, four messages a round of eight row groups, and one.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,20 @@ class Recorder:
 
     def _wrapped(self, number: int, reader: ArrayReader) -> ArrayReader:
         record = self._records.get(reader.stored.name) if number == self._number else None
-        return reader if record is None else HashedReader(reader, record.grid, record.found.__setitem__)
+        if record is None:
+            return reader
+        return HashedReader(reader, record.grid, partial(self._take, record))
+
+    def _take(self, record: _Record, grain: int, digest: bytes) -> None:
+        """Note a digest; a row that is read again must be what it was."""
+        if record.found.setdefault(grain, digest) != digest:
+            first, last = record.grid.bounds(grain)
+            path = self._table.layout.files[self._number].path
+            what = "rows" if record.borders is None else "entries"
+            raise DataError(
+                f"{path}: {what} {first} to {last} of {record.stored.name!r} were others when they were read "
+                "again: the file changed meanwhile, or its device is faulty; run hpcml index again"
+            )
 
     def read(self, names: Sequence[str]) -> None:
         """Read arrays for their digests alone, each rank some grains of each. Collective, one message.

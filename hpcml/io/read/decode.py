@@ -17,28 +17,38 @@ from numpy.typing import NDArray
 
 from hpcml.io.read.stored import StoredArray
 
-__all__ = ["Decoder", "make_decoder"]
+__all__ = ["Decoder", "can_decode", "make_decoder"]
 
 Bytes: TypeAlias = "NDArray[np.uint8]"
 Decoder = Callable[[Bytes, int, Bytes], None]
 """Takes a chunk as stored, the mask of filters that it went without, and the array to fill."""
 
 _DEFLATE, _SHUFFLE, _LZF, _BLOSC, _ZSTD = 1, 2, 32000, 32001, 32015
+_KNOWN = {
+    (_DEFLATE,),
+    (_LZF,),
+    (_BLOSC,),
+    (_ZSTD,),
+    (_SHUFFLE, _DEFLATE),
+    (_SHUFFLE, _LZF),
+    (_SHUFFLE, _ZSTD),
+}
 _HEADER = 24
 
 
+def can_decode(numbers: tuple[int, ...]) -> bool:
+    """Tell whether filters can be undone here, given by HDF5's numbers in the order of writing. Local."""
+    return not numbers or (numbers in _KNOWN and find_spec("imagecodecs") is not None)
+
+
 def make_decoder(stored: StoredArray) -> Decoder | None:
-    """Return what undoes the filters of `stored`, or None where only HDF5 can. Local."""
-    numbers = [number for number, _ in stored.filters]
+    """Return what undoes the filters of chunks of `stored`, or None where only HDF5 can. Local."""
+    numbers = stored.filter_numbers
+    if not can_decode(numbers):
+        return None
     if not numbers:
         return _copy
-    if find_spec("imagecodecs") is None:
-        return None
-    if numbers in ([_DEFLATE], [_LZF], [_BLOSC], [_ZSTD]):
-        return _masked(_expander(numbers[0]), None)
-    if numbers in ([_SHUFFLE, _DEFLATE], [_SHUFFLE, _LZF], [_SHUFFLE, _ZSTD]):
-        return _masked(_expander(numbers[1]), stored.dtype.itemsize)
-    return None
+    return _masked(_expander(numbers[-1]), stored.dtype.itemsize if numbers[0] == _SHUFFLE else None)
 
 
 def _copy(raw: Bytes, mask: int, out: Bytes) -> None:

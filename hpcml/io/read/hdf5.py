@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,28 +31,49 @@ class Columns(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Where the rows of a file lie, the descriptor it was found with, and names of the columns of X."""
+    """Where the rows of a file lie, what it was found with, and names of the columns of X.
+
+    Attributes
+    ----------
+    layout : TableLayout
+    descriptor : int
+        Of the open file.
+    feature_names : list of str or None
+    library : h5py.File or None
+        The same open file, where HDF5 must read rows of it.
+    """
 
     layout: TableLayout
     descriptor: int
     feature_names: list[str] | None
+    library: h5py.File | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+        if self.library is not None:
+            self.library.close()
 
 
 def locate(path: Path, names: Columns, *, allow_external: bool = False) -> Located:
     """Return where X, y and weight of a file lie. Local; opens it once, its virtual sources twice.
 
-    The descriptor is the caller's to close.
+    What it was found with is the caller's to close.
 
     Raises
     ------
     DataError
         The file cannot be opened, lacks a data set, or shapes and types do not fit together.
     """
-    with open_file(path) as file:
-        found_in = _File(path, file, allow_external)
-        layout = found_in.layout(names)
+    with ExitStack() as stack:
+        file = stack.enter_context(open_file(path))
+        layout = _File(path, file, allow_external).layout(names)
         features = _feature_names(file, layout.n_features)
-        return Located(layout, os.dup(file.id.get_vfd_handle()), features)
+        is_needed = 0 in layout.read_by_library
+        one = Located(layout, os.dup(file.id.get_vfd_handle()), features, file if is_needed else None)
+        if is_needed:
+            stack.pop_all()
+        return one
 
 
 def _feature_names(file: h5py.File, n_features: int) -> list[str] | None:

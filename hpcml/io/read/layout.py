@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +14,7 @@ import numpy as np
 
 from hpcml.data import Source
 from hpcml.errors import DataError
+from hpcml.io.read.decode import can_decode
 from hpcml.io.read.handle import FileIdentity
 from hpcml.io.read.opened import KnownFile
 from hpcml.io.read.stored import StoredArray
@@ -95,6 +98,17 @@ class TableLayout:
     def stored_dtype(self) -> np.dtype[Any]:
         """The type that holds the values of X in every file."""
         return np.result_type(*(part.arrays[0].dtype for part in self.columns["X"])).newbyteorder("=")
+
+    @property
+    def read_by_library(self) -> set[int]:
+        """The numbers of the files that have rows which HDF5 alone can read."""
+        known = cache(can_decode)  # asked once for all files
+        return {
+            part.file
+            for part in chain(*self.columns.values())
+            for stored in part.arrays
+            if not stored.is_flat and (stored.chunks is None or not known(stored.filter_numbers))
+        }
 
     def source(self, itemsize: int) -> Source:
         """Return what decides the partition of X with items of this size in memory. Local."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,25 +33,43 @@ class OpenFiles:
     ----------
     files : sequence of KnownFile
     traffic : Traffic
+    by_library : collection of int
+        The files that HDF5 will read too: it opens them, and what is read by offset shares its descriptor.
     """
 
-    def __init__(self, files: Sequence[KnownFile], traffic: Traffic) -> None:
+    def __init__(
+        self, files: Sequence[KnownFile], traffic: Traffic, by_library: Collection[int] = ()
+    ) -> None:
         self.files = files
         self.traffic = traffic
+        self._by_library = by_library
         self._handles: dict[int, Handle] = {}
         self._libraries: dict[int, h5py.File] = {}
         self._is_shared = False
         self._most = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
-    def adopt(self, number: int, descriptor: int) -> None:
-        """Take over a descriptor that is open already."""
+    def adopt(self, number: int, descriptor: int, library: h5py.File | None = None) -> None:
+        """Take over a file that is open already: its descriptor, and what HDF5 reads it by."""
+        self.traffic.opens += 1
+        self._take(number, descriptor)
+        if library is not None:
+            self._libraries[number] = library
+
+    def _take(self, number: int, descriptor: int) -> None:
         self._make_room()
         self._handles[number] = Handle(*self.files[number], self.traffic, descriptor, self._make_room)
 
     def handle(self, number: int) -> Handle:
-        """Return a file to be read by offset."""
+        """Return a file to be read by offset.
+
+        Raises
+        ------
+        DataError
+            As `library`, where HDF5 will read the file too.
+        """
         if number not in self._handles:
-            self._handles[number] = Handle(*self.files[number], self.traffic, make_room=self._make_room)
+            shared = number in self._by_library
+            self._take(number, os.dup(self.library(number).id.get_vfd_handle()) if shared else -1)
         return self._handles[number]
 
     def _make_room(self) -> None:

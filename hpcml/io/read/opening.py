@@ -26,6 +26,7 @@ __all__ = [
     "expected_chunks",
     "external_sentence",
     "found",
+    "link_sentence",
     "open_file",
     "readable",
 ]
@@ -122,10 +123,7 @@ def _walked(file: h5py.File, name: str, allow_external: bool) -> Any:
             parts.extendleft(reversed(target.split("/")))
             continue
         if isinstance(link, h5py.ExternalLink) and not allow_external:
-            raise DataError(
-                f"{file.filename}: {name!r} is an external link to {link.path!r} in the file "
-                f"{link.filename!r}; {_EXTERNAL}"
-            )
+            raise DataError(f"{file.filename}: {link_sentence(name, link)}")
         here = _opened(file, here, part, link, name)
     return here
 
@@ -186,6 +184,12 @@ def _check_external(
         there, end = path.stat().st_size, offset + size
         if size != h5py.h5f.UNLIMITED and there < end:
             raise DataError(f"{path}: has {there} bytes and {name!r} of {file.filename} needs {end}")
+
+
+def link_sentence(name: str, link: h5py.ExternalLink) -> str:
+    """Return why a link is not followed that leads out of the file. Local."""
+    target = readable(link.path)
+    return f"{name!r} is an external link to {target!r} in the file {link.filename!r}; {_EXTERNAL}"
 
 
 def external_sentence(name: str, external: list[tuple[str, int, int]]) -> str:

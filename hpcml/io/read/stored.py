@@ -62,6 +62,11 @@ class StoredArray:
         in_rows = self.chunk_shape is not None and self.chunk_shape[1:] == self.shape[1:]
         return self.offset is not None or (in_rows and not self.filters)
 
+    @property
+    def filter_numbers(self) -> tuple[int, ...]:
+        """HDF5's number of each filter."""
+        return tuple(number for number, _ in self.filters)
+
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can say of it. Local."""
         chunks = None if self.chunks is None else base64.b64encode(self.chunks.tobytes()).decode()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from hpcml.data import Matrix, Source
 from hpcml.errors import DataError
 from hpcml.io.files import index_path
 from hpcml.io.read.array_reader import ArrayReader, ChunkReader, FlatReader, LibraryReader, read_as
+from hpcml.io.read.cores import cores_of_this_process
 from hpcml.io.read.decode import make_decoder
 from hpcml.io.read.decoders import Decoders
 from hpcml.io.read.handle import Traffic
@@ -51,7 +52,7 @@ class Access:
     chunk_cache : int
         Most bytes of decoded chunks that a process keeps because its reads cut them.
     threads : int
-        Threads that decode chunks.
+        Threads that decode chunks; 0: this process's share of the cores, found out where chunks have filters.
     allow_external : bool
         Follow links and virtual data sets out of a file's directory.
     verify : bool
@@ -100,7 +101,7 @@ class HDF5Table:
         self.is_sparse, self.labels = layout.is_sparse, layout.labels
         self.traffic = Traffic()
         self.access = access
-        self._files = OpenFiles(layout.files, self.traffic)
+        self._files = OpenFiles(layout.files, self.traffic, layout.read_by_library)
         self.wraps: list[Callable[[int, ArrayReader], ArrayReader]] = []
         self.verification: Verification | None = None
         self.compare_with(layout.indexes)
@@ -133,10 +134,9 @@ class HDF5Table:
             self.verification = Verification(replace(self.layout, indexes=indexes))
             self.wraps.append(self.verification.wrapped)
 
-    def adopt(self, number: int, descriptor: int) -> None:
-        """Take over the open descriptor of a file."""
-        self.traffic.opens += 1
-        self._files.adopt(number, descriptor)
+    def adopt(self, number: int, found: Located) -> None:
+        """Take over what a file was found with."""
+        self._files.adopt(number, found.descriptor, found.library)
 
     def share(self, comm: Communicator) -> None:
         """Open all files through MPI-IO. Collective, one small message a file."""
@@ -304,8 +304,9 @@ def open_table(
 ) -> HDF5Table:
     """Open the rows of one HDF5 file or of several, one after another, on all ranks.
 
-    Collective, three small messages. Each file's layout is read through HDF5 by one rank and shared; ranks
-    then open only the files that hold their own rows; through MPI-IO all of them, with a message each.
+    Collective, three small messages, two more for `access.threads` 0 where chunks have filters. Each file's
+    layout is read through HDF5 by one rank and shared; ranks then open only the files that hold their own
+    rows; through MPI-IO all of them, with a message each.
 
     Parameters
     ----------
@@ -330,13 +331,15 @@ def open_table(
                 check_mpio()
             for path in _dealt(comm, paths):
                 mine.append(_located(path, names, access))
-                refused.callback(os.close, mine[-1].descriptor)
+                refused.callback(mine[-1].close)
         trees = comm.allgather([one.layout.to_json() for one in mine])
         ordered = [TableLayout.from_json(trees[i % comm.size][i // comm.size]) for i in range(len(paths))]
         with agreed(comm):
             layout = joined(ordered)
         opened = refused.pop_all()
     features = mine[0].feature_names if comm.rank == 0 else None
+    if access.threads == 0:
+        access = replace(access, threads=_threads(comm, layout, access))
     table = HDF5Table(layout, names, dtype, access, features)
     if access.driver == "mpio":
         opened.close()
@@ -344,6 +347,14 @@ def open_table(
     else:
         _adopt(table, comm, ordered, mine)
     return table
+
+
+def _threads(comm: Communicator, layout: TableLayout, access: Access) -> int:
+    """Return how many threads may decode chunks; without filters there is nothing to do for them."""
+    stored = (array for part in chain(*layout.columns.values()) for array in part.arrays)
+    if access.driver == "mpio" or not any(array.filters for array in stored):
+        return 1
+    return cores_of_this_process(comm)
 
 
 def _located(path: Path, names: Columns, access: Access) -> Located:
@@ -370,6 +381,6 @@ def _adopt(
     first_files = np.cumsum([0, *(len(one.files) for one in ordered)])
     for i, one in enumerate(mine):
         if len(mine) <= _MOST_KEPT:
-            table.adopt(int(first_files[comm.rank + i * comm.size]), one.descriptor)
+            table.adopt(int(first_files[comm.rank + i * comm.size]), one)
         else:
-            os.close(one.descriptor)
+            one.close()

@@ -41,7 +41,8 @@ def stage_shards(
     """Write the rows of every rank's shards to its node's scratch, and return this rank's, mapped.
 
     Collective, twelve small messages at most. Each rank writes its own shards. Whole shards that a dead
-    attempt left there are used again; all are compared with their digests, and read anew where they differ.
+    attempt left there are used again, in files whose first shard is this rank's first; all are compared with
+    their digests, and read anew where they differ.
 
     Parameters
     ----------
@@ -126,7 +127,8 @@ class _Run:
         self._shards = shards
         self._shape = Shape.of(reader)
         self._types = self._shape.types
-        self._stem = f"{name}-{_layout(self._shape, partition)}-{shards.start}-{shards.stop}"
+        # By the first shard alone: on another number of ranks the files of a run that begins there fit too.
+        self._stem = f"{name}-{_layout(self._shape, partition)}-{shards.start}"
         self._handles: dict[str, int] = {}
         self._records: list[Record] = []
         self._buffers = Buffers()

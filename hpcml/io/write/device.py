@@ -13,21 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcml.io.files import output_error
-
-__all__ = ["PAGE", "Device", "opened", "reserve", "write_all", "writing"]
+__all__ = ["PAGE", "Device", "opened", "reserve", "write_all"]
 
 PAGE = 4096
 _CALL_BYTES = 256 << 20
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the system into an OutputError that names the file. Local."""
-    try:
-        yield
-    except OSError as error:
-        raise output_error(path, error) from error
 
 
 @contextmanager
@@ -69,16 +58,14 @@ class Device(io.RawIOBase):
     Parameters
     ----------
     handle : int
-        Of a file open to read and write.
-    size : int
-        Its bytes as HDF5 is to know them: those that are reserved for a new file are none of its own.
+        Of a new file open to read and write; bytes that are reserved in it are unknown to HDF5.
     """
 
-    def __init__(self, handle: int, size: int = 0) -> None:
+    def __init__(self, handle: int) -> None:
         self.error: OSError | None = None
         self._handle = handle
         self._at = 0
-        self._size = size
+        self._size = 0
         self._placeholder = np.zeros(0, np.uint8)
 
     def open_file(self, *, aligned: bool) -> Any:
@@ -94,7 +81,6 @@ class Device(io.RawIOBase):
         file.close()
         if self.error is not None:
             raise self.error
-        os.fsync(self._handle)
 
     def place_chunk(self, dataset: Any, where: tuple[int, ...], n_bytes: int, mask: int) -> int:
         """Make room for a stored chunk and return its offset; its bytes are for others to write.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ from hpcml.data.synthetic import Synthetic, Truth, make_truth
 from hpcml.data.synthetic_rows import columns_of, count_entries, dense_block, sparse_block, sparse_columns
 from hpcml.errors import DataError, OutputError
 from hpcml.io.read.opening import open_file
-from hpcml.io.write.chunks import Array, Batch, write_file
+from hpcml.io.write.chunks import Batch, write_file
 from hpcml.io.write.filters import CONTIGUOUS, Storage
+from hpcml.io.write.output import Array
 from hpcml.io.write.turns import one_writer
 
 __all__ = ["GenerateReport", "generate_file"]
@@ -52,7 +53,7 @@ def generate_file(
 ) -> GenerateReport:
     """Write a synthetic data set, unless it is already there.
 
-    Collective; messages as `hpcml.io.write.chunks.write_file`, and ten more. The file has the same bytes for
+    Collective; messages as `hpcml.io.write.chunks.write_file`, and nine more. The file has the same bytes for
     any number of ranks, and is complete or absent. A rank holds some 20 MiB at a time, whatever the size.
 
     The file has X, y, maybe `offset` and `weight`, the truth (`truth/coef`, `truth/intercept` or
@@ -134,7 +135,7 @@ def _common(settings: Synthetic, storage: Storage, row_bytes: float) -> Storage:
     if not storage.is_chunked or storage.chunk_rows is not None:
         return storage
     rows = Array("X", (settings.rows, max(round(row_bytes), 1)), np.dtype(np.uint8), storage).chunk_rows
-    return Storage(False, rows, storage.compression, storage.shuffle, storage.fletcher32)
+    return replace(storage, chunk_rows=rows)
 
 
 def _dense_batches(comm: Communicator, settings: Synthetic, truth: Truth, storage: Storage) -> list[Batch]:
@@ -198,8 +199,7 @@ class _Entries:
         per_row = max(round(settings.density * settings.features), 1)
         stored = storage
         if storage.chunk_rows is not None:
-            rows = storage.chunk_rows * per_row
-            stored = Storage(False, rows, storage.compression, storage.shuffle, storage.fletcher32)
+            stored = replace(storage, chunk_rows=storage.chunk_rows * per_row)
         arrays = tuple(Array(f"X/{name}", (n,), dtype, stored) for name, dtype in kinds.items())
         indptr = Array("X/indptr", (settings.rows + 1,), np.dtype("<i8"), storage)
         return [Batch(arrays, self._values), Batch((indptr,), self._indptr)]

@@ -20,8 +20,9 @@ from hpcml.io.index.compare import compare_with_index
 from hpcml.io.read.handle import identity_of
 from hpcml.io.read.opening import check_declared, check_written, found, open_file
 from hpcml.io.read.virtual import virtual_parts
-from hpcml.io.write.chunks import Array, Batch, write_file
+from hpcml.io.write.chunks import Batch, write_file
 from hpcml.io.write.filters import Storage
+from hpcml.io.write.output import Array
 from hpcml.io.write.turns import one_writer
 
 __all__ = ["RechunkReport", "Target", "rechunk"]
@@ -75,7 +76,7 @@ def rechunk(
 ) -> RechunkReport:
     """Copy an HDF5 file with every numeric data set stored as `target` says.
 
-    Collective; messages as `hpcml.io.write.chunks.write_file`, and seven more. Groups, attributes, texts and
+    Collective; messages as `hpcml.io.write.chunks.write_file`, and eleven more. Groups, attributes, texts and
     soft links are copied. The file has the same bytes for any number of ranks, and is complete or absent.
 
     Parameters

@@ -14,7 +14,6 @@ import pytest
 
 from hpcml.collectives import run_threads
 from hpcml.errors import DataError, OutputError, SpecError
-from hpcml.io.convert import write as convert_write
 from hpcml.io.convert.append import append
 from hpcml.io.convert.conversion import convert, is_current
 from hpcml.io.convert.recipe import Recipe
@@ -140,7 +139,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*args: Any) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(convert_write.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OutputError, match="no space left"):
         add(3, sources[1:], tmp_path / "t.h5")
     monkeypatch.undo()

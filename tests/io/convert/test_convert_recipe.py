@@ -11,11 +11,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcml.collectives import run_threads
-from hpcml.errors import SpecError
+from hpcml.errors import DataError, SpecError
 from hpcml.io.convert.columns import Column
 from hpcml.io.convert.conversion import convert
 from hpcml.io.convert.expression import parse
@@ -195,6 +196,57 @@ def test_a_recipe_file_as_pandas_would(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file["X"][:], wanted[names].to_numpy())
         np.testing.assert_array_equal(file["y"][:], wanted["late"].to_numpy())
         assert "delay > 15" in file.attrs["hpcml_recipe"]
+
+
+TEXT_AMONG_NUMBERS = {
+    "fill": Steps(fill={"a": 0.0}),
+    "clip": Steps(clip={"a": (0.0, 9.0)}),
+    "fill of the target": Steps(fill={"b": 1.0}),
+}
+
+
+@pytest.mark.parametrize("case", TEXT_AMONG_NUMBERS)
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_text_in_a_column_of_numbers_is_named_with_its_row(tmp_path: Path, case: str, size: int) -> None:
+    name = "b" if case.endswith("target") else "a"
+    frame = pd.DataFrame({"a": [1.0, NAN, 3.0] * 5, "b": np.arange(15.0), "c": "xyzzy"})
+    frame[name] = frame[name].astype(object)
+    frame.loc[11, name] = "n.b."
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    recipe = Recipe(target="b", missing="mean", steps=TEXT_AMONG_NUMBERS[case])
+    with pytest.raises(DataError) as caught:
+        run(size, tmp_path / "t.csv", tmp_path / "t.h5", recipe)
+    where = f"{tmp_path / 't.csv'}: column '{name}', data row 11 (the first is 0)"
+    assert str(caught.value) == f"{where}: 'n.b.' is not a number; fill and clip take its values as numbers"
+    assert not (tmp_path / "t.h5").exists()
+
+
+def test_a_text_under_fill_ends_a_real_job_as_bad_data(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n,3\nlate,4\n5,6\n")
+    (tmp_path / "recipe.yaml").write_text("fill: {a: 0}\ntarget: b\n")
+    for n in (1, 2):
+        argv = ["convert", tmp_path / "t.csv", tmp_path / "t.h5", "--recipe", tmp_path / "recipe.yaml"]
+        ended = small.hpcml(*argv, "-n", str(n), check=3)
+        assert "t.csv: column 'a', data row 2 (the first is 0): 'late' is not a number" in ended.stderr
+
+
+def test_steps_that_do_not_fit_the_kind_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\nx,2\ny,3\n")
+    for recipe in (
+        Recipe(categorical=("a",), steps=Steps(fill={"a": 0.0})),
+        Recipe(numeric=("b",), steps=Steps(cast={"a": "category"}, clip={"a": (0.0, 1.0)})),
+        Recipe(numeric=("b",), steps=Steps(fill={"b": "none"})),
+    ):
+        with pytest.raises(SpecError):
+            run(2, tmp_path / "t.csv", tmp_path / "t.h5", recipe)
+
+
+def test_what_is_derived_may_be_clipped_though_the_table_has_texts(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\nx,2\ny,3\n")
+    steps = Steps(derive={"a": "b * 10"}, clip={"a": (None, 25.0)})
+    run(2, tmp_path / "t.csv", tmp_path / "t.h5", Recipe(include=("a",), layout="dense", steps=steps))
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert file["X"][:, 0].tolist() == [20.0, 25.0]
 
 
 def test_a_sample_is_keyed_by_the_row(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ import small
 
 from hpcml.cli import inspect
 from hpcml.data import Source, make_partition
+from hpcml.errors import DataError
 from hpcml.io.describe import striping
 from hpcml.io.describe.advice import advice
 from hpcml.io.describe.file import describe_file
 from hpcml.io.describe.storage import share_bytes
 from hpcml.io.describe.striping import Component, components, is_on_lustre
 from hpcml.io.index.side_file import IndexContent, write_index
+from hpcml.io.read.opening import found
 from hpcml.io.sizes import human_bytes
 
 X = np.round(np.random.default_rng(0).normal(size=(3000, 8)), 2)
@@ -165,6 +167,29 @@ def test_links_and_kinds_that_are_not_plain(tmp_path):
     assert "S" in told["data sets"] and told["data sets"]["S"].startswith("cannot be described")
     problems = " ".join(told["problems"])
     assert "the bytes of 'raw' lie in the file 'raw'; set data.allow_external" in problems
+
+
+def test_what_leads_out_of_the_file_is_a_problem_with_its_cure(tmp_path, capsys):
+    path = tmp_path / "data.h5"
+    (tmp_path / "raw").write_bytes(bytes(64))
+    with h5py.File(path, "w") as file:
+        file["group/X"] = h5py.ExternalLink("there.h5", "/X")
+        file.create_dataset("raw", (8,), "f8", external=[("raw", 0, 64)])
+        file["soft"], file["y"] = h5py.SoftLink("/group/X"), X[:, 0]
+        for part in ("data", "indices", "indptr"):
+            file[f"S/{part}"] = h5py.ExternalLink("there.h5", part)
+    cure = "set data.allow_external: true to follow it"
+    link = f"'group/X' is an external link to '/X' in the file 'there.h5'; {cure}"
+    bytes_ = f"the bytes of 'raw' lie in the file 'raw'; {cure}"
+    told = describe_file(path)
+    assert {link, bytes_} < set(told["problems"])
+    assert sum("'S/" in problem and cure in problem for problem in told["problems"]) == 3
+    printed = _printed(path, capsys)
+    _, problems = printed.split("problems: a job would refuse these\n")
+    assert f"  - {link}\n" in problems and f"  - {bytes_}\n" in problems
+    with pytest.raises(DataError) as caught, h5py.File(path) as file:
+        found(file, "soft", h5py.Dataset)
+    assert str(caught.value) == f"{path}: {link.replace('group/X', 'soft')}"  # as a job says it
 
 
 def test_names_cannot_paint_the_terminal(tmp_path, capsys):

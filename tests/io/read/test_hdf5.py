@@ -26,7 +26,7 @@ def rows(tmp_path_factory):
 
 def located(path, names=NAMES, **options):
     found = locate(path, names, **options)
-    os.close(found.descriptor)
+    found.close()
     return found
 
 
@@ -49,7 +49,7 @@ def test_where_rows_lie(rows):
 def test_the_descriptor_is_of_the_file(rows):
     found = locate(rows, Columns())
     assert os.fstat(found.descriptor).st_ino == rows.stat().st_ino
-    os.close(found.descriptor)
+    found.close()
 
 
 def test_labels_in_a_column_vector_and_texts(rows, tmp_path):

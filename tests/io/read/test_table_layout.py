@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import h5py
@@ -22,7 +21,7 @@ from hpcml.io.read.stored import StoredArray, stored_array
 
 def layout_of(path, **names):
     found = locate(path, Columns(**names))
-    os.close(found.descriptor)
+    found.close()
     return found.layout
 
 

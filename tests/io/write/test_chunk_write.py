@@ -18,8 +18,9 @@ from hpcml.errors import DataError, OutputError, SpecError
 from hpcml.io.files import file_digest
 from hpcml.io.write import chunks as chunk_write
 from hpcml.io.write import device
-from hpcml.io.write.chunks import Array, Batch, write_file
+from hpcml.io.write.chunks import Batch, write_file
 from hpcml.io.write.filters import COMPRESSIONS, CONTIGUOUS, Storage, encode_chunks
+from hpcml.io.write.output import Array
 
 SIZES = [1, 2, 3, 5, 40]
 N = 1000
@@ -121,6 +122,13 @@ def test_nothing_to_write(tmp_path):
         assert file["a"].shape == (0, 4)
 
 
+def test_the_index_of_an_older_file_goes_with_it(tmp_path):
+    write(2, tmp_path / "f.h5", CONTIGUOUS)
+    (tmp_path / "f.h5.index").touch()
+    write(2, tmp_path / "f.h5", CONTIGUOUS)
+    assert os.listdir(tmp_path) == ["f.h5"]
+
+
 def test_only_sizes_travel_and_rounds_shrink_with_ranks(tmp_path):
     source = values()
 
@@ -133,6 +141,21 @@ def test_only_sizes_travel_and_rounds_shrink_with_ranks(tmp_path):
     alone, together = (run_threads(n, program)[0] for n in (1, 4))
     assert set(alone) == set(together) == {"allreduce", "allgather", "bcast"}
     assert sum(together.values()) < sum(alone.values()) / 2
+
+
+@pytest.mark.parametrize(("storage", "a_round"), [(CONTIGUOUS, 1), (Storage(chunk_rows=250), 6)], ids=str)
+def test_messages_for_a_file_and_a_round(tmp_path, storage, a_round):
+    array = Array("X", (1000,), np.dtype("f8"), storage)
+    batch = Batch((array,), lambda start, stop: [np.zeros(stop - start)])
+    assert batch.unit_rows == 500
+
+    def program(comm: Communicator) -> int:
+        counting = CountingCommunicator(comm)
+        write_file(counting, tmp_path / "f.h5", [batch], lambda file: None)
+        return sum(n * (1 if verb == "allreduce" else 2) for verb, n in counting.calls.items())
+
+    assert run_threads(1, program) == [11 + 2 * a_round]
+    assert run_threads(3, program) == [11 + a_round] * 3
 
 
 def test_an_error_of_one_rank_is_that_of_all(tmp_path):
@@ -189,6 +212,23 @@ def test_the_room_for_what_lies_in_one_piece_is_taken_first(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == []
 
 
+def test_hdf5_never_sees_a_full_device(tmp_path, monkeypatch):
+    """HDF5 crashes the process when a close fails: the device says yes and keeps the error for later."""
+
+    def full(*args: Any) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(device.os, "pwrite", full)
+    with device.opened(tmp_path / "f.h5", os.O_RDWR | os.O_CREAT) as handle:
+        given = device.Device(handle)
+        file = given.open_file(aligned=True)
+        file.attrs["a"] = 1
+        file.flush()
+        with pytest.raises(OSError) as caught:
+            given.close_file(file)
+    assert caught.value.errno == errno.ENOSPC
+
+
 PROGRAM = """
     import resource, sys
     from pathlib import Path
@@ -196,8 +236,9 @@ PROGRAM = """
     from hpcml.collectives import world
     from hpcml.errors import HpcmlError
     from hpcml.io.write import chunks as chunk_write
-    from hpcml.io.write.chunks import Array, Batch, write_file
+    from hpcml.io.write.chunks import Batch, write_file
     from hpcml.io.write.filters import Storage
+    from hpcml.io.write.output import Array
 
     comm = world()
     chunk_write.UNIT_BYTES = 1 << 16
