@@ -61,6 +61,12 @@ class _GeneralizedLinear(LinearRegressor):
         with one_blas_thread():
             return d2(*self._scored_data(X, y, sample_weight))
 
+    def to_sklearn(self) -> Any:
+        """Return the fitted scikit-learn twin: another object of the same predictions. Local."""
+        twin = super().to_sklearn()
+        twin._base_loss = twin._get_loss()  # what its predict needs, and its fit alone would set
+        return twin
+
     def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
         return ModelSettings(
             self._kind, alpha=self.alpha, fit_intercept=self.fit_intercept, power=self._tweedie_power
