@@ -207,9 +207,8 @@ class TweedieRegressor(_GeneralizedLinear):
         super()._check_parameters(comm)
         link = "log" if self.power else "identity"
         if 0 < self.power < 1:
-            raise SpecError(
-                f"power: no Tweedie distribution has the power {self.power:g}; take 0 or at least 1"
-            )
+            sentence = f"power: no Tweedie distribution has the power {self.power:g}"
+            raise shared(SpecError(f"{sentence}; take 0 or at least 1"))
         if self.link not in ("auto", link):
             raise shared(SpecError(f"link: power {self.power:g} goes with {link} here, not {self.link}"))
         if self.power > 2 and self.uncertified == "refuse":
