@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.reduction import reduce_blocks
-from hpcml.data import Block, Dataset, Reweighted
+from hpcml.data import Block, Dataset
+from hpcml.data.reweighted import Reweighted
 from hpcml.errors import SpecError, shared
 
 __all__ = ["ClassWeight", "class_factors", "reweighted"]

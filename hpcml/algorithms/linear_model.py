@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.class_weight import ClassWeight, reweighted
 from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Squared, SquaredHinge, Tweedie
 from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
@@ -20,6 +19,9 @@ from hpcml.algorithms.survey import Survey
 from hpcml.algorithms.target import NO_TARGET, Target
 from hpcml.data import Dataset
 from hpcml.errors import DataError, shared
+
+if TYPE_CHECKING:
+    from hpcml.algorithms.class_weight import ClassWeight
 
 __all__ = [
     "CLASSIFIERS",
@@ -225,6 +227,8 @@ def make_objective(
         full.mean if settings.with_mean else np.zeros(d), full.scale if settings.with_std else np.ones(d)
     )
     if settings.class_weight is not None:
+        from hpcml.algorithms.class_weight import reweighted  # few runs have weights of classes
+
         data, total = reweighted(data, found.classes, settings.class_weight)
     start = _start(loss, target, has_intercept)
     alpha = settings.strength(total) * np.broadcast_to(settings.factors, (d,))

@@ -10,14 +10,12 @@ from __future__ import annotations
 from hpcml.data.arrays import ArrayDataset
 from hpcml.data.block import Block, Dataset, Matrix, is_csr, join, make_block, own_runs, part_of
 from hpcml.data.partition import RowPartition, RowSelection, Source, make_partition
-from hpcml.data.reweighted import Reweighted
 
 __all__ = [
     "ArrayDataset",
     "Block",
     "Dataset",
     "Matrix",
-    "Reweighted",
     "RowPartition",
     "RowSelection",
     "Source",

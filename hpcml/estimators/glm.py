@@ -61,6 +61,12 @@ class _GeneralizedLinear(LinearRegressor):
         with one_blas_thread():
             return d2(*self._scored_data(X, y, sample_weight))
 
+    def to_sklearn(self) -> Any:
+        """Return the fitted scikit-learn twin: another object of the same predictions. Local."""
+        twin = super().to_sklearn()
+        twin._base_loss = twin._get_loss()  # what its predict needs, and its fit alone would set
+        return twin
+
     def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
         return ModelSettings(
             self._kind, alpha=self.alpha, fit_intercept=self.fit_intercept, power=self._tweedie_power
@@ -201,9 +207,8 @@ class TweedieRegressor(_GeneralizedLinear):
         super()._check_parameters(comm)
         link = "log" if self.power else "identity"
         if 0 < self.power < 1:
-            raise SpecError(
-                f"power: no Tweedie distribution has the power {self.power:g}; take 0 or at least 1"
-            )
+            sentence = f"power: no Tweedie distribution has the power {self.power:g}"
+            raise shared(SpecError(f"{sentence}; take 0 or at least 1"))
         if self.link not in ("auto", link):
             raise shared(SpecError(f"link: power {self.power:g} goes with {link} here, not {self.link}"))
         if self.power > 2 and self.uncertified == "refuse":

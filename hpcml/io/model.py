@@ -18,6 +18,7 @@ from hpcml.io.read.opening import open_file
 __all__ = ["ModelFile", "read_model", "write_model"]
 
 _ARRAYS = ("coef", "intercept", "classes", "mean", "scale")
+_SOME_HAVE = ("power",)
 
 
 class ModelFile(NamedTuple):
@@ -53,7 +54,8 @@ def read_model(path: Path) -> ModelFile:
         if int(version) > FORMAT:
             raise DataError(f"{path}: has format {version}; this version reads up to {FORMAT}")
         try:
-            arrays = {name: np.asarray(file[name][()], np.float64) for name in _ARRAYS}
+            names = [*_ARRAYS, *(name for name in _SOME_HAVE if name in file)]
+            arrays = {name: np.asarray(file[name][()], np.float64) for name in names}
             return ModelFile(arrays, dict(json.loads(str(file.attrs["about"]))))
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: is not a model file ({error})") from None

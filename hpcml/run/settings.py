@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.admm import ADMM
-from hpcml.algorithms.class_weight import ClassWeight
 from hpcml.algorithms.linear_model import ModelSettings
 from hpcml.errors import SpecError, shared
 from hpcml.spec import Spec
+
+if TYPE_CHECKING:
+    from hpcml.algorithms.class_weight import ClassWeight
 
 __all__ = ["admm_settings", "class_weight", "model_settings"]
 

@@ -38,7 +38,7 @@ def test_it_ends_where_it_was(problem, estimator, name, fit_intercept):
     cold = int(np.max(model.fit(X, y, weight).n_iter_))
     coef = model.coef_.copy()
     model.fit(X, y, weight)
-    assert cold > 3
+    assert cold >= 2
     assert np.max(model.n_iter_) <= 1
     assert np.allclose(model.coef_, coef, rtol=1e-2, atol=1e-4)
     model.set_params(warm_start=False).fit(X, y, weight)
