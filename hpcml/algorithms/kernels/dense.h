@@ -1,4 +1,7 @@
 /* Products with a few dense rows: z = X w by rows, g += X' r by panels of columns. */
+#ifndef PF
+#define PF(x) __builtin_prefetch(x)
+#endif
 
 enum { PANEL = 16, V = PANEL / W }; /* columns whose sums stay in registers, and their vectors */
 
@@ -10,39 +13,64 @@ INLINE vec row_part(const char *row, int64_t j, part m, int is_single) {
     return is_single ? vload_single_part((const float *)row + j, m) : vload_part((const double *)row + j, m);
 }
 
-/* z of 4 rows, which may be the same; 8 lanes by column. */
-INLINE void dot4(const char *const row[4], int64_t d, const double *w, double *z, int is_single) {
+/* z of 4 rows, which may be the same, in 8 lanes by column; d is a number of whole lanes, `full` vectors
+   and maybe a part of one. */
+INLINE void dot4(const char *const row[4], int64_t whole, const double *w, int full, int tail, part m, double *z,
+                 int is_single) {
     vec sum[4][P];
     UNROLL for (int r = 0; r < 4; r++) UNROLL for (int p = 0; p < P; p++) sum[r][p] = vset(0.0);
-    int64_t j = 0;
-    for (; j + LANES <= d; j += LANES)
+    for (int64_t j = 0; j < whole; j += LANES)
         UNROLL for (int p = 0; p < P; p++) {
             vec wp = vload(w + j + p * W);
             UNROLL for (int r = 0; r < 4; r++)
                 sum[r][p] = vfma(row_load(row[r], j + p * W, is_single), wp, sum[r][p]);
         }
-    UNROLL for (int p = 0; p < P; p++, j += W) {
-        if (j >= d) break;
-        vec wp = vload(w + j);
-        if (j + W <= d) {
-            UNROLL for (int r = 0; r < 4; r++) sum[r][p] = vfma(row_load(row[r], j, is_single), wp, sum[r][p]);
-        } else {
-            part m = part_of(d - j);
-            UNROLL for (int r = 0; r < 4; r++)
-                sum[r][p] = vfma(row_part(row[r], j, m, is_single), wp, sum[r][p]);
-        }
+    UNROLL for (int p = 0; p < full; p++) {
+        vec wp = vload(w + whole + p * W);
+        UNROLL for (int r = 0; r < 4; r++)
+            sum[r][p] = vfma(row_load(row[r], whole + p * W, is_single), wp, sum[r][p]);
+    }
+    if (tail) {
+        vec wp = vload(w + whole + full * W);
+        UNROLL for (int r = 0; r < 4; r++)
+            sum[r][full] = vfma(row_part(row[r], whole + full * W, m, is_single), wp, sum[r][full]);
     }
     sum_lanes4(sum, z);
 }
 
-INLINE void dots(const struct rows *X, const char *x, int n, const double *w, double bias, double *z,
-                 int is_single) {
-    for (int i = 0; i < n; i += 4) {
-        const char *row[4];
-        double sums[4];
-        UNROLL for (int r = 0; r < 4; r++) row[r] = x + (i + r < n ? i + r : n - 1) * X->stride;
-        dot4(row, X->d, w, sums, is_single);
-        for (int r = 0; r < 4 && i + r < n; r++) z[i + r] = sums[r] + bias;
+INLINE void dots_as(const struct rows *X, const char *x, int n, const double *w, double *z, int full, int tail,
+                    int is_single) {
+    int64_t whole = X->d / LANES * LANES;
+    part m = part_of(X->d % W);
+    const char *row[4];
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+        UNROLL for (int r = 0; r < 4; r++) row[r] = x + (i + r) * X->stride;
+        dot4(row, whole, w, full, tail, m, z + i, is_single);
+    }
+    if (i < n) {
+        double last[4];
+        UNROLL for (int r = 0; r < 4; r++) row[r] = x + (i + r < n ? i + r : i) * X->stride;
+        dot4(row, whole, w, full, tail, m, last, is_single);
+        for (int r = 0; i + r < n; r++) z[i + r] = last[r];
+    }
+}
+
+INLINE void dots(const struct rows *X, const char *x, int n, const double *w, double *z, int is_single) {
+    int rest = (int)(X->d % LANES);
+    switch (2 * (rest / W) + (rest % W != 0)) {
+#define CASE(full) \
+    case 2 * (full): dots_as(X, x, n, w, z, full, 0, is_single); break; \
+    case 2 * (full) + 1: dots_as(X, x, n, w, z, full, 1, is_single); break;
+        CASE(0)
+#if W <= 4
+        CASE(1)
+#endif
+#if W <= 2
+        CASE(2)
+        CASE(3)
+#endif
+#undef CASE
     }
 }
 
@@ -59,11 +87,11 @@ INLINE void panel(const char *x, ptrdiff_t stride, int n, const double *r, doubl
     for (; i + 2 <= n; i += 2) {
         const char *second = x + stride;
         vec r0 = vset(r[i]), r1 = vset(r[i + 1]);
-        __builtin_prefetch(x + ahead);
-        __builtin_prefetch(second + ahead);
+        PF(x + ahead);
+        PF(second + ahead);
         if (!is_single) {
-            __builtin_prefetch(x + ahead + 64);
-            __builtin_prefetch(second + ahead + 64);
+            PF(x + ahead + 64);
+            PF(second + ahead + 64);
         }
         UNROLL for (int v = 0; v < full; v++) {
             even[v] = vfma(row_load(x, v * W, is_single), r0, even[v]);
@@ -118,7 +146,7 @@ INLINE void add_rows(const struct rows *X, const char *x, int n, const double *r
 /* Rows that lie in the first cache while they are used twice: a power of two, from 4 to a chunk. */
 INLINE int tile_rows(int64_t row_bytes) {
     int n = CHUNK;
-    while (n > 4 && n * row_bytes > 16384) n /= 2;
+    while (n > 4 && n * row_bytes > 2048) n /= 2;
     return n;
 }
 
@@ -130,10 +158,10 @@ INLINE void dense_chunk_as(const struct rows *X, const struct model *m, int64_t 
         int count = n - at < step ? n - at : step;
         const char *x = X->x + (row + at) * X->stride;
         struct chunk tile;
-        dots(X, x, count, m->coef, m->intercept, tile.z, is_single);
+        dots(X, x, count, m->coef, tile.z, is_single);
         gather_rows(m, row + at, count, &tile);
         link(&m->loss, &tile, (count + LANES - 1) & ~(LANES - 1), sums);
-        add_rows(X, x, count, tile.r, g, step * X->stride, is_single);
+        add_rows(X, x, count, tile.r, g, 4096, is_single);
         memcpy(c->h + at, tile.h, (size_t)count * sizeof(double));
     }
 }

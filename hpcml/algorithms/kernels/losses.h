@@ -20,14 +20,14 @@ INLINE struct terms squared(vec z, vec y) {
 
 /* All from u = exp(-|z|) in [0, 1]: log(1 + u) = 2 atanh(u / (2 + u)), one division for both quotients. */
 INLINE struct terms logistic(vec z, vec y, vec positive) {
-    ivec is_positive = y == positive;
-    vec u = vexp(-vabs(z)), one = u + 1.0, two = u + 2.0;
-    vec inverse = 1.0 / (one * two), p = two * inverse, s = u * one * inverse;
-    vec t = s * s, log1p = vfma(s * t, atanh_rest(t), s) * 2.0;
-    vec margin = vpick(is_positive, z, -z), small = u * p;
+    ivec sign = vset_bits(INT64_MIN), is_positive = y == positive;
+    vec margin = (vec)((ivec)z ^ (sign & ~is_positive)), against = (vec)((ivec)margin ^ sign);
+    vec u = vexp_as((vec)((ivec)z | sign), 1), one = u + 1.0, two = u + 2.0;
+    vec inverse = 1.0 / (one * two), p = two * inverse, s = u * one * inverse, t = s * s;
+    vec half = vfma(s * t, atanh_rest(t), s), small = u * p;
     vec wrong = vpick(margin > vset(0.0), small, p);
-    vec value = log1p + vpick(margin < vset(0.0), -margin, vset(0.0));
-    return (struct terms){value, vpick(is_positive, -wrong, wrong), small * p};
+    vec loss = (vec)((ivec)against & (margin < vset(0.0)));
+    return (struct terms){vfma(half, vset(2.0), loss), (vec)((ivec)wrong ^ (sign & is_positive)), small * p};
 }
 
 INLINE struct terms poisson(vec z, vec y) {
@@ -82,40 +82,50 @@ struct lanes {
 };
 
 INLINE void link_as(enum kind kind, const struct loss *loss, struct chunk *c, int n, struct lanes *sums) {
+    struct lanes sum = *sums;
     for (int i = 0; i < n; i += LANES) {
         UNROLL for (int p = 0; p < P; p++) {
             int at = i + p * W;
             vec s = vload(c->weight + at);
             struct terms t = terms_of(kind, loss, vload(c->z + at), vload(c->y + at));
             vec r = s * t.slope;
-            sums->value[p] = vfma(s, t.value, sums->value[p]);
-            sums->slope[p] += r;
+            sum.value[p] = vfma(s, t.value, sum.value[p]);
+            sum.slope[p] += r;
             vstore(c->r + at, r);
             vstore(c->h + at, s * t.curvature);
         }
     }
+    *sums = sum;
 }
+
+#define EACH_KIND(CASE) \
+    CASE(SQUARED) CASE(LOGISTIC) CASE(POISSON) CASE(GAMMA) CASE(TWEEDIE) CASE(HUBER) CASE(SQUARED_HINGE)
 
 static void link(const struct loss *loss, struct chunk *c, int n, struct lanes *sums) {
+#define CASE(kind) \
+    case kind: link_as(kind, loss, c, n, sums); break;
     switch (loss->kind) {
-    case LOGISTIC: link_as(LOGISTIC, loss, c, n, sums); break;
-    case POISSON: link_as(POISSON, loss, c, n, sums); break;
-    case GAMMA: link_as(GAMMA, loss, c, n, sums); break;
-    case TWEEDIE: link_as(TWEEDIE, loss, c, n, sums); break;
-    case HUBER: link_as(HUBER, loss, c, n, sums); break;
-    case SQUARED_HINGE: link_as(SQUARED_HINGE, loss, c, n, sums); break;
-    default: link_as(SQUARED, loss, c, n, sums);
+        EACH_KIND(CASE)
+        default: break;
     }
+#undef CASE
 }
 
-/* Labels and weights of n rows, and zeros up to a whole number of lanes; offsets are added to z. */
+/* Labels and weights of n rows, with zeros up to a whole number of lanes; intercept and offset go to z. */
 static void gather_rows(const struct model *m, int64_t row, int n, struct chunk *c) {
+    size_t bytes = (size_t)n * sizeof(double);
     int padded = (n + LANES - 1) & ~(LANES - 1);
-    for (int i = 0; i < n; i++) {
-        c->y[i] = m->y ? m->y[row + i] : 0.0;
-        c->weight[i] = m->weight ? m->weight[row + i] : 1.0;
-        if (m->offset) c->z[i] += m->offset[row + i];
-    }
+    if (m->y)
+        memcpy(c->y, m->y + row, bytes);
+    else
+        memset(c->y, 0, bytes);
+    if (m->weight)
+        memcpy(c->weight, m->weight + row, bytes);
+    else
+        for (int i = 0; i < n; i++) c->weight[i] = 1.0;
+    for (int i = 0; i < n; i++) c->z[i] += m->intercept;
+    if (m->offset)
+        for (int i = 0; i < n; i++) c->z[i] += m->offset[row + i];
     for (int i = n; i < padded; i++) c->z[i] = c->y[i] = c->weight[i] = 0.0;
 }
 

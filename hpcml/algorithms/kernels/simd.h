@@ -75,6 +75,8 @@ INLINE vec vpick(ivec mask, vec yes, vec no) {
 #endif
 }
 
+INLINE ivec vset_bits(int64_t bits) { return (ivec){0} + bits; }
+
 INLINE vec vabs(vec x) { return (vec)((ivec)x & INT64_MAX); }
 
 /* The sum of 8 lanes, for each of 4 rows: lanes 4 apart first, then neighbours, then the two halves. */

@@ -25,7 +25,7 @@ INLINE void sparse_add(const struct rows *X, int64_t row, double r, double *g, i
 
 INLINE void sparse_chunk_as(const struct rows *X, const struct model *m, int64_t row, int n, struct chunk *c,
                             double *g, struct lanes *sums, int is_single) {
-    for (int i = 0; i < n; i++) c->z[i] = sparse_dot(X, row + i, m->coef, is_single) + m->intercept;
+    for (int i = 0; i < n; i++) c->z[i] = sparse_dot(X, row + i, m->coef, is_single);
     gather_rows(m, row, n, c);
     link(&m->loss, c, (n + LANES - 1) & ~(LANES - 1), sums);
     for (int i = 0; i < n; i++) sparse_add(X, row + i, c->r[i], g, is_single);
