@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Logistic", "Loss", "Squared", "Terms"]
+__all__ = ["Formula", "Logistic", "Loss", "Squared", "Terms"]
 
 Vector = NDArray[np.float64]
 
@@ -19,6 +19,21 @@ class Terms(NamedTuple):
     value: Vector
     slope: Vector
     curvature: Vector
+
+
+class Formula(NamedTuple):
+    """What the compiled kernels know a loss by (kernels/losses.h).
+
+    Attributes
+    ----------
+    kind : {"squared", "logistic", "poisson", "gamma", "tweedie", "huber", "squared_hinge"}
+    a, b : float
+        What the formula leaves open: the positive class, a power, a threshold.
+    """
+
+    kind: str
+    a: float = 0.0
+    b: float = 0.0
 
 
 class Loss(Protocol):
@@ -32,6 +47,10 @@ class Loss(Protocol):
     def max_curvature(self) -> float:
         """The largest second derivative in z."""
 
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row."""
 
@@ -42,6 +61,7 @@ class Squared:
 
     name: str = "squared"
     max_curvature: float = 1.0
+    formula: Formula = Formula("squared")
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""
@@ -61,6 +81,11 @@ class Logistic:
     positive: float = 1.0
     name: str = "logistic"
     max_curvature: float = 0.25
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+        return Formula("logistic", self.positive)
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import reduce
-from itertools import groupby
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.rows import Piece, gram, pieces, raw_prediction
-from hpcml.algorithms.losses import Loss, Terms
+from hpcml.algorithms.kernels.passes import n_sums, raw_prediction, shard_sums
+from hpcml.algorithms.losses import Loss
 from hpcml.algorithms.penalties import L2
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.algorithms.scaling import Scaling
@@ -103,11 +100,11 @@ class Objective:
         """
         d = self.data.n_features
         coef, intercept = self.to_raw(w)
-        n = _n_sums(d, hessian)
 
         def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
-            return _shard_sums(block, self.loss, coef, intercept, hessian)
+            return shard_sums(block, self.loss, coef, intercept, hessian)
 
+        n = n_sums(d, hessian)
         reduced = reduce_blocks(self.data, statistics, n, window=window, ballot=self.ballot)
         sums = reduced.total / self.total_weight
         weights, _ = self.split(w)
@@ -196,39 +193,3 @@ def _labels(block: Block) -> Vector:
 
 def _weighted(block: Block, values: Vector) -> Vector:
     return values if block.weight is None else values * block.weight
-
-
-def _n_sums(d: int, hessian: bool) -> int:
-    return 2 + d + (1 + d + d * (d + 1) // 2 if hessian else 0)
-
-
-def _shard_sums(
-    block: Block, loss: Loss, coef: Vector, intercept: float, hessian: bool
-) -> Iterator[NDArray[np.float64]]:
-    """Yield a partial for each shard that has rows.
-
-    With a Hessian one at a time, since all of them may be larger than the data.
-    """
-    upper = np.triu_indices(block.X.shape[1]) if hessian else None
-
-    def sums(piece: Piece) -> Vector:
-        terms = loss.terms(piece.X @ coef + intercept, _labels(block)[piece.rows])
-        return _piece_sums(block, piece, terms, upper)
-
-    runs = groupby(pieces(block), key=attrgetter("shard"))
-    shards = (reduce(np.add, map(sums, run)) for _, run in runs)
-    if hessian:
-        yield from (shard[None] for shard in shards)
-    elif rows := list(shards):
-        yield np.stack(rows)
-
-
-def _piece_sums(block: Block, piece: Piece, terms: Terms, upper: Any) -> Vector:
-    """Return [loss, sum r, X^T r] and, with `upper`, [sum h, X^T h, upper triangle of X^T diag(h) X]."""
-    if block.weight is not None:
-        terms = Terms(*(part * block.weight[piece.rows] for part in terms))
-    value, slope, curvature = terms
-    parts = [[value.sum(), slope.sum()], piece.X.T @ slope]
-    if upper is not None:
-        parts += [[curvature.sum()], piece.X.T @ curvature, gram(piece.X, curvature)[upper]]
-    return np.concatenate(parts)

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.validation import check_is_fitted
 
 from hpcml.algorithms.choice import SOLVERS, choose_solver
-from hpcml.algorithms.kernels.rows import raw_prediction
+from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel, ModelSettings, make_model, make_objective
 from hpcml.algorithms.solver import Result, Rules, run_solver
 from hpcml.algorithms.survey import Names, survey

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from hpcml.data import Block, Matrix, is_csr
 
-__all__ = ["Piece", "gram", "pieces", "raw_prediction", "squares"]
+__all__ = ["Piece", "gram", "pieces", "squares"]
 
 Vector = NDArray[np.float64]
 
@@ -46,14 +46,6 @@ def _rows(X: Matrix, start: int, stop: int) -> Matrix:
     view.data, view.indices = X.data[first:last], X.indices[first:last]
     view.indptr = X.indptr[start : stop + 1] - first
     return view
-
-
-def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,)."""
-    z = np.full(block.n_rows, intercept)
-    for piece in pieces(block):
-        z[piece.rows] += piece.X @ coef
-    return z
 
 
 def gram(X: Matrix, weight: Vector) -> NDArray[np.float64]:
