@@ -46,9 +46,9 @@ class BuildWithHomes(build_py):
 
 KERNELS = Path("hpcml", "algorithms", "kernels")
 
-# optional: without a compiler hpcml installs and computes with NumPy. Each file asks for its instruction set itself, and
-# the module chooses when it runs, so one build serves every machine of an architecture. Products are joined to sums
-# only where the source says so, and nothing may be reordered: the bits are part of the interface.
+# optional: without a compiler hpcml installs and computes with NumPy. Each file asks for its instruction set
+# itself, and the module chooses when it runs, so one build serves every machine of an architecture. Products
+# are joined to sums only where the source says so, and nothing is reordered: the bits are promised.
 compiled = Extension(
     "hpcml.algorithms.kernels._compiled",
     sources=[str(path) for path in sorted(KERNELS.glob("*.c"))],

@@ -61,7 +61,11 @@ class Squared:
 
     name: str = "squared"
     max_curvature: float = 1.0
-    formula: Formula = Formula("squared")
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+        return Formula("squared")
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""

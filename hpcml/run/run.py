@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcml.algorithms.arithmetic import arithmetic_family
-from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.choice import choose_solver
+from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.linear_model import ModelSettings, make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
 from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver

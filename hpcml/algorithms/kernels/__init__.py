@@ -1,1 +1,1 @@
-"""The inner loops: passes over the rows of a run of shards, compiled (*.c, *.h) or in NumPy on one BLAS thread."""
+"""The inner loops: passes over the rows of a run of shards, in C or in NumPy with one BLAS thread."""

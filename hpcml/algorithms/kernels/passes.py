@@ -35,9 +35,9 @@ def shard_sums(
 ) -> Iterator[Vector]:
     """Yield partials, (any, n_sums), one row for each shard in order.
 
-    With s, r and h the weight, slope and curvature of each row: ``[sum s loss, sum s r, X^T (s r)]``, and with
-    `hessian` ``[sum s h, X^T (s h), upper triangle of X^T diag(s h) X]`` after it. NumPy's kernels leave out
-    shards without rows; the compiled ones give zeros.
+    With s, r and h the weight, slope and curvature of each row: ``[sum s loss, sum s r, X^T (s r)]``, and
+    with `hessian` ``[sum s h, X^T (s h), upper triangle of X^T diag(s h) X]`` after it. NumPy's kernels leave
+    out shards without rows; the compiled ones give zeros.
 
     Parameters
     ----------
