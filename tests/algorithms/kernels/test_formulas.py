@@ -62,8 +62,8 @@ def test_squared_hinge(y):
 
 @pytest.mark.parametrize("y", [1.0, 0.0])
 def test_logistic_as_numpy_computes_it(y):
-    expected = Logistic().terms(Z, np.full_like(Z, y))
-    for found, expected in zip(terms("logistic", Z, y, 1.0), expected, strict=True):
+    formulas = Logistic().terms(Z, np.full_like(Z, y))
+    for found, expected in zip(terms("logistic", Z, y, 1.0), formulas, strict=True):
         np.testing.assert_allclose(found, expected, rtol=8 * EPS)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from algorithms.kernels.cases import COMPILED, N, NAMES, WIDTHS, dense, make_block, naive_sums, stacked
+from algorithms.kernels.cases import COMPILED, NAMES, WIDTHS, N, dense, make_block, naive_sums, stacked
 
 from hpcml.algorithms.kernels import passes
 from hpcml.algorithms.kernels.choice import VARIABLE
@@ -38,9 +38,8 @@ def close(found, expected):
 @pytest.mark.parametrize("d", WIDTHS)
 @pytest.mark.parametrize(("dtype", "csr"), FORMS)
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-@pytest.mark.parametrize("weighted", [True, False])
-def test_sums(kernels, d, dtype, csr, loss, weighted):
-    block = make_block(d, dtype, csr, weighted=weighted)
+def test_sums(kernels, d, dtype, csr, loss):
+    block = make_block(d, dtype, csr, weighted=d % 2 == 0)
     w = weights_of(d)
     expected = naive_sums(block, loss, w, 0.3, True)
     found = stacked(shard_sums(block, loss, w, 0.3, True))
