@@ -1,9 +1,9 @@
 /* Products with a few dense rows: z = X w by rows, g += X' r by panels of columns. */
-#ifndef PF
-#define PF(x) __builtin_prefetch(x)
-#endif
 
 enum { PANEL = 16, V = PANEL / W }; /* columns whose sums stay in registers, and their vectors */
+
+/* Rows that are used twice while they lie in the first cache, and how far ahead memory is asked for. */
+enum { TILE_BYTES = 8192, AHEAD = 8192 };
 
 INLINE vec row_load(const char *row, int64_t j, int is_single) {
     return is_single ? vload_single((const float *)row + j) : vload((const double *)row + j);
@@ -87,11 +87,11 @@ INLINE void panel(const char *x, ptrdiff_t stride, int n, const double *r, doubl
     for (; i + 2 <= n; i += 2) {
         const char *second = x + stride;
         vec r0 = vset(r[i]), r1 = vset(r[i + 1]);
-        PF(x + ahead);
-        PF(second + ahead);
+        __builtin_prefetch(x + ahead);
+        __builtin_prefetch(second + ahead);
         if (!is_single) {
-            PF(x + ahead + 64);
-            PF(second + ahead + 64);
+            __builtin_prefetch(x + ahead + 64);
+            __builtin_prefetch(second + ahead + 64);
         }
         UNROLL for (int v = 0; v < full; v++) {
             even[v] = vfma(row_load(x, v * W, is_single), r0, even[v]);
@@ -143,10 +143,10 @@ INLINE void add_rows(const struct rows *X, const char *x, int n, const double *r
     if (j < X->d) last_panel(x + j * size, X->stride, n, r, g + j, X->d - j, ahead, is_single);
 }
 
-/* Rows that lie in the first cache while they are used twice: a power of two, from 4 to a chunk. */
+/* Rows of a tile: a power of two, from 4 to a chunk. */
 INLINE int tile_rows(int64_t row_bytes) {
     int n = CHUNK;
-    while (n > 4 && n * row_bytes > 2048) n /= 2;
+    while (n > 4 && n * row_bytes > TILE_BYTES) n /= 2;
     return n;
 }
 
@@ -161,7 +161,7 @@ INLINE void dense_chunk_as(const struct rows *X, const struct model *m, int64_t 
         dots(X, x, count, m->coef, tile.z, is_single);
         gather_rows(m, row + at, count, &tile);
         link(&m->loss, &tile, (count + LANES - 1) & ~(LANES - 1), sums);
-        add_rows(X, x, count, tile.r, g, 4096, is_single);
+        add_rows(X, x, count, tile.r, g, AHEAD, is_single);
         memcpy(c->h + at, tile.h, (size_t)count * sizeof(double));
     }
 }

@@ -29,9 +29,7 @@ def test_it_is_forced_and_named(monkeypatch, name):
 
 def test_what_is_not_there(monkeypatch):
     monkeypatch.setenv(choice.VARIABLE, "abacus")
-    with pytest.raises(
-        SpecError, match=r"HPCML_KERNELS=abacus is not there: this build has .*numpy"
-    ):
+    with pytest.raises(SpecError, match=r"HPCML_KERNELS=abacus is not there: this build has .*numpy"):
         arithmetic_family()
 
 
