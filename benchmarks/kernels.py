@@ -40,17 +40,17 @@ def seconds(*calls: Callable[[], object]) -> np.ndarray:
     return np.array([[once(call) for call in calls] for _ in range(REPEATS)])
 
 
-def rows(mib: int, d: int, dtype: type):
+def rows(mib: int, d: int, dtype: type, shard_bytes: int | None = None):
     n = (mib << 20) // (d * np.dtype(dtype).itemsize)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((n, d), dtype=dtype)
-    partition = make_partition(Source(n, d, X.itemsize * d), 1)
+    partition = make_partition(Source(n, d, X.itemsize * d), 1, shard_bytes=shard_bytes)
     return make_block(X, (rng.random(n) < 0.5).astype(float), None, range(partition.n_shards), partition)
 
 
 def measure(mib: int, d: int, dtype: type) -> str:
     block = rows(mib, d, dtype)
-    part = rows(max(1, mib * 4 // d), d, dtype)
+    part = rows(8, d, dtype, 8 << 20)  # a shard: its matrix is written once
     w = np.random.default_rng(1).normal(size=d) / np.sqrt(d)
     A = np.asfortranarray(np.random.default_rng(2).random((SYRK, SYRK)))
     reader = available()[0]

@@ -3,7 +3,7 @@
 enum { PANEL = 16, V = PANEL / W }; /* columns whose sums stay in registers, and their vectors */
 
 /* Rows that are used twice while they lie in the first cache, and how far ahead memory is asked for. */
-enum { TILE_BYTES = 8192, AHEAD = 8192 };
+enum { TILE_ROWS = 16, TILE_BYTES = 16384, AHEAD = 4096 };
 
 INLINE vec row_load(const char *row, int64_t j, int is_single) {
     return is_single ? vload_single((const float *)row + j) : vload((const double *)row + j);
@@ -143,9 +143,9 @@ INLINE void add_rows(const struct rows *X, const char *x, int n, const double *r
     if (j < X->d) last_panel(x + j * size, X->stride, n, r, g + j, X->d - j, ahead, is_single);
 }
 
-/* Rows of a tile: a power of two, from 4 to a chunk. */
+/* Rows of a tile: a power of two, at least 4. */
 INLINE int tile_rows(int64_t row_bytes) {
-    int n = CHUNK;
+    int n = TILE_ROWS;
     while (n > 4 && n * row_bytes > TILE_BYTES) n /= 2;
     return n;
 }

@@ -18,7 +18,7 @@ struct gram {
 INLINE int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 static int64_t gram_size(int64_t d) {
-    int64_t rows = whole(d + 1, NR), columns = whole(d + 1, NR);
+    int64_t rows = whole(d + 1, NR), columns = rows; /* NR is a multiple of MR */
     return (rows + columns) * CHUNK + rows * columns;
 }
 
@@ -82,7 +82,12 @@ static void add_gram(const struct rows *X, int64_t row, int n, const double *h, 
     }
 }
 
-/* Element (i, j) of the sum, i <= j. */
-INLINE double gram_at(const struct gram *G, int64_t i, int64_t j) {
-    return G->blocks[j / NR * NR * G->rows + i * NR + j % NR];
+static void clear_gram(const struct gram *G) {
+    for (int64_t j = 0; j < G->columns; j += NR)
+        memset(G->blocks + j * G->rows, 0, (size_t)(j + NR) * NR * sizeof(double));
+}
+
+/* Where element (i, j) of the sum lies, i <= j; the rest of its row follows up to the end of a panel. */
+INLINE const double *gram_at(const struct gram *G, int64_t i, int64_t j) {
+    return G->blocks + j / NR * NR * G->rows + i * NR + j % NR;
 }

@@ -39,11 +39,15 @@ static void add_block(const struct rows *X, const struct model *m, int64_t start
 
 /* [sum h, X' h, upper triangle of X' diag(h) X] */
 static void write_matrix(int64_t d, const struct gram *G, const double *H, double *out) {
-#define AT(i, j) (H ? H[(i) * (d + 1) + (j)] : gram_at(G, i, j))
-    *out++ = AT(d, d);
-    for (int64_t j = 0; j < d; j++) *out++ = AT(j, d);
+#define AT(i, j) (H ? H + (i) * (d + 1) + (j) : gram_at(G, i, j))
+    *out++ = *AT(d, d);
+    for (int64_t i = 0; i < d; i++) *out++ = *AT(i, d);
     for (int64_t i = 0; i < d; i++)
-        for (int64_t j = i; j < d; j++) *out++ = AT(i, j);
+        for (int64_t j = i, stop; j < d; j = stop) {
+            stop = H || j / NR * NR + NR > d ? d : j / NR * NR + NR;
+            memcpy(out, AT(i, j), (size_t)(stop - j) * sizeof(double));
+            out += stop - j;
+        }
 #undef AT
 }
 
@@ -62,7 +66,7 @@ static int sums(const struct rows *X, const struct borders *b, const struct mode
     for (int64_t shard = 0, piece = 0; shard < b->n_shards; shard++, out += width) {
         memset(out, 0, (size_t)width * sizeof(double));
         if (H) memset(H, 0, (size_t)size * sizeof(double));
-        if (G) memset(G->blocks, 0, (size_t)(G->rows * G->columns) * sizeof(double));
+        if (G) clear_gram(G);
         for (; piece < b->n_pieces && b->pieces[piece] < b->shards[shard + 1]; piece++)
             add_block(X, m, b->pieces[piece], b->pieces[piece + 1], g, out, G, H);
         if (hessian) write_matrix(d, G, H, out + 2 + d);

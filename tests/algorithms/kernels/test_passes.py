@@ -77,6 +77,7 @@ def test_hessian_product_is_the_hessian_times_a_vector(kernels, dtype, csr):
 @pytest.mark.parametrize(("dtype", "csr"), FORMS)
 @pytest.mark.parametrize("d", [15, 100])
 def test_a_shard_has_the_same_bits_in_any_company(monkeypatch, d, dtype, csr, hessian):
+    monkeypatch.setenv(VARIABLE, COMPILED[0])
     block = make_block(d, dtype, csr)
     whole = stacked(shard_sums(block, Logistic(), weights_of(d), 0.3, hessian))
     for i in range(block.n_shards):
@@ -119,8 +120,9 @@ def test_rows_that_lie_apart(kernels):
 
 
 @compiled_only
-def test_wide_indices_change_no_bit():
+def test_wide_indices_change_no_bit(monkeypatch):
     """SciPy takes 64-bit indices where a rank has many entries; the answer may not show it."""
+    monkeypatch.setenv(VARIABLE, COMPILED[0])
     block = make_block(15, csr=True)
     X = block.X.copy()
     X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
