@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: jobs/ and slurm/ lie beside hpcml/, and inside it once installed.
+"""What pyproject.toml cannot say: the kernels in C, and where jobs/ and slurm/ lie once installed.
 
 `package_dir` could map them, but then an editable install sees two homes; a build step leaves
 the checkout (and the editable install, which reads it) as it is and copies for wheels alone.
@@ -6,7 +6,7 @@ the checkout (and the editable install, which reads it) as it is and copies for 
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 HOMES = {"jobs": {".py", ".rst", ".yaml"}, "slurm": {".rst", ".sbatch", ".sh", ".yaml"}}
@@ -44,4 +44,22 @@ class BuildWithHomes(build_py):
         return [*super().get_outputs(include_bytecode), *extra]
 
 
-setup(cmdclass={"build_py": BuildWithHomes})
+KERNELS = Path("hpcml", "algorithms", "kernels")
+
+# optional: without a compiler hpcml installs and computes with NumPy. Each file asks for its instruction set
+# itself, and the module chooses when it runs, so one build serves every machine of an architecture. Products
+# are joined to sums only where the source says so, and nothing is reordered: the bits are promised.
+compiled = Extension(
+    "hpcml.algorithms.kernels._compiled",
+    sources=[str(path) for path in sorted(KERNELS.glob("*.c"))],
+    depends=[str(path) for path in sorted(KERNELS.glob("*.h"))],
+    extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fno-fast-math", "-fvisibility=hidden"],
+    py_limited_api=True,
+    optional=True,
+)
+
+setup(
+    cmdclass={"build_py": BuildWithHomes},
+    ext_modules=[compiled],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,6 +1,6 @@
 """An SPMD program: each rank runs it, reads its own rows, and all hold the same model at the end.
 
-    mpiexec -n 2 .venv/bin/python -m mpi4py jobs/spmd_logistic.py jobs/data/flights_delay.h5
+mpiexec -n 2 .venv/bin/python -m mpi4py jobs/spmd_logistic.py jobs/data/flights_delay.h5
 """
 
 import sys

@@ -5,16 +5,23 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_info
 
+from hpcml.algorithms.kernels.choice import chosen
+
 __all__ = ["arithmetic_family"]
 
 _FUNCTIONS = ("exp", "log1p", "add", "multiply")
 
 
 def arithmetic_family() -> str:
-    """Return the name of the BLAS, its version and core type, and NumPy's version and vector code. Local.
+    """Return the kernels, the BLAS with version and core type, and NumPy's version and vector code. Local.
 
-    OpenBLAS and NumPy choose code by processor, OpenBLAS also by threads; two processes whose names are
-    equal give the same bits.
+    The compiled kernels give the same bits for every instruction set. OpenBLAS and NumPy choose code by
+    processor, OpenBLAS also by threads; two processes whose names are equal give the same bits.
+
+    Raises
+    ------
+    SpecError
+        ``HPCML_KERNELS`` names kernels that are not there.
     """
     libraries = [one for one in threadpool_info() if one["user_api"] == "blas" and "numpy" in one["filepath"]]
     blas = [
@@ -22,7 +29,8 @@ def arithmetic_family() -> str:
         f"{one['num_threads']} thread(s)"
         for one in libraries
     ]
-    return f"{', '.join(blas) or 'unknown BLAS'}; numpy {np.__version__} {_vector_code()}"
+    kernels = "numpy" if chosen() == "numpy" else "compiled"
+    return f"{kernels} kernels; {', '.join(blas) or 'unknown BLAS'}; numpy {np.__version__} {_vector_code()}"
 
 
 def _vector_code() -> str:

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from hpcml.algorithms.admm import ADMM
-from hpcml.algorithms.gradient_descent import GradientDescent
-from hpcml.algorithms.gram import Gram
-from hpcml.algorithms.lbfgs import LBFGS
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hpcml.algorithms.losses import Loss, Squared
-from hpcml.algorithms.nesterov import Nesterov
-from hpcml.algorithms.newton import NewtonCholesky
-from hpcml.algorithms.newton_cg import NewtonCG
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import Penalty
-from hpcml.algorithms.proximal_newton import ProximalNewton
 from hpcml.algorithms.solver import Solver
 from hpcml.errors import SpecError, shared
 
+if TYPE_CHECKING:
+    from hpcml.algorithms.admm import ADMM
+
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
-SOLVERS = ("gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "gram", "admm", "fista")
+_HOMES = {
+    "gd": "gradient_descent:GradientDescent",
+    "nesterov": "nesterov:Nesterov",
+    "fista": "nesterov:Nesterov",
+    "lbfgs": "lbfgs:LBFGS",
+    "newton": "newton:NewtonCholesky",
+    "newton_cg": "newton_cg:NewtonCG",
+    "prox_newton": "proximal_newton:ProximalNewton",
+    "gram": "gram:Gram",
+    "admm": "admm:ADMM",
+}
+"""Module and class of each solver: a rank opens the files of its own alone."""
+SOLVERS = tuple(_HOMES)
 _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 """Solvers that need a penalty with a gradient."""
 _ANY_LOSS = ("gd", "lbfgs")
 """Solvers whose steps go downhill whatever the curvature of the loss."""
 _HESSIAN_FEATURES = 1000
-_ADMM = ADMM()
 
 
 def choose_solver(
-    name: str, objective: Objective, memory: int = 10, admm: ADMM = _ADMM
+    name: str, objective: Objective, memory: int = 10, admm: ADMM | None = None
 ) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
@@ -50,20 +59,15 @@ def choose_solver(
     return make_solver(chosen, memory), f"auto: {why}"
 
 
-def make_solver(name: str, memory: int = 10, admm: ADMM = _ADMM) -> Solver:
-    """Return the solver of this name, with the pairs of L-BFGS and the settings of ADMM. Local."""
-    solvers: dict[str, Solver] = {
-        "gd": GradientDescent(),
-        "nesterov": Nesterov(),
-        "lbfgs": LBFGS(memory),
-        "newton": NewtonCholesky(),
-        "newton_cg": NewtonCG(),
-        "prox_newton": ProximalNewton(),
-        "gram": Gram(),
-        "admm": admm,
-        "fista": Nesterov(name="fista"),
-    }
-    return solvers[name]
+def make_solver(name: str, memory: int = 10, admm: ADMM | None = None) -> Solver:
+    """Return the solver of this name, with the pairs of L-BFGS or the settings of ADMM. Local."""
+    if name == "admm" and admm is not None:
+        return admm
+    module, kind = _HOMES[name].split(":")
+    solver = getattr(import_module(f"hpcml.algorithms.{module}"), kind)
+    settings: dict[str, Any] = {"lbfgs": {"memory": memory}, "fista": {"name": "fista"}}.get(name, {})
+    chosen: Solver = solver(**settings)
+    return chosen
 
 
 def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.rows import pieces, raw_prediction
+from hpcml.algorithms.kernels.passes import hessian_product, raw_prediction
 from hpcml.algorithms.objective import Objective, Vector
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block
@@ -39,16 +39,16 @@ class HessianProduct:
         coef, intercept = objective.to_raw(v / size)
 
         def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
-            yield _shard_sums(block, self.curvatures[block.start], coef, intercept)
+            return hessian_product(block, self.curvatures[block.start], coef, intercept)
 
         reduced = reduce_blocks(
-            objective.data, statistics, 1 + d, window=self._window, ballot=objective.ballot
+            objective.data, statistics, 2 + d, window=self._window, ballot=objective.ballot
         )
         self._window = reduced.window
         sums = reduced.total * (size / objective.total_weight)
         mean, scale = objective.scaling
-        product = (sums[1:] - mean * sums[0]) / scale + objective.penalty.l2 * v[:d]
-        return np.append(product, sums[0]) if objective.fit_intercept else product
+        product = (sums[2:] - mean * sums[1]) / scale + objective.penalty.l2 * v[:d]
+        return np.append(product, sums[1]) if objective.fit_intercept else product
 
 
 def make_hessian_product(objective: Objective, w: Vector) -> HessianProduct:
@@ -59,13 +59,3 @@ def make_hessian_product(objective: Objective, w: Vector) -> HessianProduct:
         for block in objective.data.blocks()
     }
     return HessianProduct(objective, curvatures)
-
-
-def _shard_sums(block: Block, curvature: Vector, coef: Vector, intercept: float) -> NDArray[np.float64]:
-    """Return ``[sum c q, X^T (c q)]`` of each shard, with ``q = X coef + intercept`` and c = s h."""
-    out = np.zeros((block.n_shards, 1 + block.X.shape[1]))
-    for piece in pieces(block):
-        weighted = curvature[piece.rows] * (piece.X @ coef + intercept)
-        out[piece.shard, 0] += weighted.sum()
-        out[piece.shard, 1:] += piece.X.T @ weighted
-    return out

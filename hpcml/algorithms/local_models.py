@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from hpcml.algorithms.objective import Objective, Vector, n_sums, shard_sums
+from hpcml.algorithms.kernels.passes import shard_sums
+from hpcml.algorithms.objective import Objective, Vector
 from hpcml.data import Block, own_runs
 
 __all__ = ["LocalModel", "local_models"]
@@ -50,19 +53,14 @@ def local_models(objective: Objective, w: Vector, blocks: Iterable[Block]) -> It
 
 
 def _run_sums(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[Vector]:
-    """Yield the sums over each of my runs, shards added in order; zeros for one without rows."""
-    data, columns = objective.data, objective.all_columns
+    """Yield the sums over each of my runs, shards added in order."""
+    columns, partition = objective.all_columns, objective.data.partition
     coef, intercept = objective.to_raw(w)
-    nothing = np.zeros(n_sums(data.n_features, columns))
     found = (
-        (block.start // data.partition.shard_rows + place, sums)
+        sums
         for block in blocks
-        for place, sums in shard_sums(block, objective.loss, coef, intercept, columns)
+        for part in shard_sums(block, objective.loss, coef, intercept, columns)
+        for sums in part
     )
-    ahead = next(found, None)
-    for run in own_runs(data):
-        total, shards = nothing, data.partition.run(run)
-        while ahead is not None and ahead[0] < shards.stop:
-            total = total + ahead[1]
-            ahead = next(found, None)
-        yield total
+    for run in own_runs(objective.data):
+        yield reduce(np.add, islice(found, len(partition.run(run))))

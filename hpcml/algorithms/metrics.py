@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.rows import raw_prediction
+from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.losses import Logistic
 from hpcml.algorithms.target import check_labels

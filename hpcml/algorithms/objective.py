@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import reduce
-from itertools import groupby
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.rows import Piece, gram, pieces, raw_prediction
-from hpcml.algorithms.losses import Loss, Terms
+from hpcml.algorithms.kernels.passes import n_sums, raw_prediction, shard_sums
+from hpcml.algorithms.losses import Loss
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.algorithms.scaling import Scaling
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset
 
-__all__ = ["AT_ZERO", "Line", "MeanLoss", "Objective", "Point", "Start", "n_sums", "shard_sums"]
+__all__ = ["AT_ZERO", "Line", "MeanLoss", "Objective", "Point", "Start"]
 
 Vector = NDArray[np.float64]
 
@@ -159,13 +156,11 @@ class Objective:
         """
         d = self.data.n_features
         coef, intercept = self.to_raw(w)
-        n = n_sums(d, columns)
 
         def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
-            runs = (sums[None] for _, sums in shard_sums(block, self.loss, coef, intercept, columns))
-            # With a Hessian one at a time, since all of them may be larger than the data.
-            return runs if columns is not None else _stacked(runs)
+            return shard_sums(block, self.loss, coef, intercept, columns)
 
+        n = n_sums(d, columns)
         known = window if window is not None and window.size == n else None
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
         loss = self.mean_loss(reduced.total, columns)
@@ -272,46 +267,3 @@ def _labels(block: Block) -> Vector:
 
 def _weighted(block: Block, values: Vector) -> Vector:
     return values if block.weight is None else values * block.weight
-
-
-def n_sums(n_features: int, columns: NDArray[np.int64] | None) -> int:
-    """Return the length of what `shard_sums` gives. Local."""
-    k = 0 if columns is None else columns.size
-    return 2 + n_features + (0 if columns is None else 1 + k + k * (k + 1) // 2)
-
-
-def _stacked(rows: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
-    """Yield rows as one array, if there are any. Local."""
-    if found := list(rows):
-        yield np.concatenate(found)
-
-
-def shard_sums(
-    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None
-) -> Iterator[tuple[int, Vector]]:
-    """Yield, for each shard of a run that has rows, its place in the run and its sums. Local.
-
-    ``[sum s loss, sum s r, X^T (s r)]`` at ``z = X coef + intercept``, and of C = X[:, columns]
-    ``[sum s h, C^T (s h), upper triangle of C^T diag(s h) C]``.
-    """
-    upper = None if columns is None else np.triu_indices(columns.size)
-
-    def sums(piece: Piece) -> Vector:
-        terms = loss.terms(piece.X @ coef + intercept, _labels(block)[piece.rows])
-        return _piece_sums(block, piece, terms, columns, upper)
-
-    for shard, run in groupby(pieces(block), key=attrgetter("shard")):
-        yield shard, reduce(np.add, map(sums, run))
-
-
-def _piece_sums(
-    block: Block, piece: Piece, terms: Terms, columns: NDArray[np.int64] | None, upper: Any
-) -> Vector:
-    if block.weight is not None:
-        terms = Terms(*(part * block.weight[piece.rows] for part in terms))
-    value, slope, curvature = terms
-    parts = [[value.sum(), slope.sum()], piece.X.T @ slope]
-    if columns is not None:
-        C = piece.X if columns.size == piece.X.shape[1] else piece.X[:, columns]
-        parts += [[curvature.sum()], C.T @ curvature, gram(C, curvature)[upper]]
-    return np.concatenate(parts)

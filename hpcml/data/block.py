@@ -15,7 +15,18 @@ from scipy import sparse
 from hpcml.collectives import Communicator
 from hpcml.data.partition import RowPartition
 
-__all__ = ["Block", "Dataset", "Matrix", "canonical", "is_csr", "join", "make_block", "own_runs", "part_of"]
+__all__ = [
+    "Block",
+    "Dataset",
+    "Matrix",
+    "canonical",
+    "is_csr",
+    "join",
+    "make_block",
+    "own_runs",
+    "part_of",
+    "run_of",
+]
 
 Matrix: TypeAlias = "NDArray[Any] | sparse.csr_array"
 
@@ -157,7 +168,12 @@ def canonical(X: Any) -> Any:
 
 def part_of(block: Block, i: int) -> Block:
     """Return the i-th shard of a block. Local."""
-    start, stop = block.shards[i : i + 2]
+    return run_of(block, i, i + 1)
+
+
+def run_of(block: Block, first: int, last: int) -> Block:
+    """Return the shards ``first:last`` of a block, at least one. Local."""
+    start, stop = block.shards[first], block.shards[last]
     inside = (block.pieces >= start) & (block.pieces <= stop)
     rows = slice(start, stop)
     return Block(
@@ -165,7 +181,7 @@ def part_of(block: Block, i: int) -> Block:
         None if block.y is None else block.y[rows],
         None if block.weight is None else block.weight[rows],
         block.start + (int(start) if block.kept is None else 0),
-        np.array([0, stop - start]),
+        block.shards[first : last + 1] - start,
         block.pieces[inside] - start,
         None if block.kept is None else block.kept[rows],
     )

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.validation import check_is_fitted
 
 from hpcml.algorithms.choice import SOLVERS, choose_solver
-from hpcml.algorithms.kernels.rows import raw_prediction
+from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import (
     CLASSIFIERS,
     LinearModel,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from hpcml.algorithms.kernels.rows import raw_prediction
+from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.algorithms.target import check_labels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.rows import raw_prediction
+from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
 from hpcml.algorithms.survey import Names, check_block
 from hpcml.collectives import Communicator, agreed

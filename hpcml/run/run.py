@@ -11,6 +11,7 @@ from typing import Any
 
 from hpcml.algorithms.arithmetic import arithmetic_family
 from hpcml.algorithms.choice import choose_solver
+from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.linear_model import make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
 from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver
@@ -169,11 +170,13 @@ class Run:
         return first
 
     def _agreed_arithmetic(self) -> str:
-        families: list[str] = sorted(set(self.comm.allgather(arithmetic_family())))
+        with agreed(self.comm):
+            mine = arithmetic_family()
+        families: list[str] = sorted(set(self.comm.allgather(mine)))
         if len(families) > 1:
             sentence = (
                 f"ranks compute with different arithmetic ({'; '.join(families)}): ask for nodes of one "
-                "type, or set OPENBLAS_CORETYPE and NPY_DISABLE_CPU_FEATURES to what all of them have"
+                "type, or set HPCML_KERNELS, OPENBLAS_CORETYPE and NPY_DISABLE_CPU_FEATURES to what all have"
             )
             raise shared(SpecError(sentence))
         return families[0]
@@ -248,6 +251,7 @@ class Run:
             "cache": parts.place.cache,
             "cache_reason": parts.place.reason,
             "arithmetic": family,
+            "kernels": chosen(),
             "attempt": plan.attempt,
             "seconds": {**seconds, "total": round(self.phases.total, 4)},
             "reading": parts.reading(self.comm),

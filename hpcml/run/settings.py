@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.admm import ADMM
 from hpcml.algorithms.linear_model import ModelSettings
 from hpcml.errors import SpecError, shared
 from hpcml.spec import Spec
 
 if TYPE_CHECKING:
+    from hpcml.algorithms.admm import ADMM
     from hpcml.algorithms.class_weight import ClassWeight
 
 __all__ = ["admm_settings", "class_weight", "model_settings"]
@@ -63,8 +63,12 @@ def model_settings(
     )
 
 
-def admm_settings(spec: Spec) -> ADMM:
-    """Return ADMM as the solver section has it. Local."""
+def admm_settings(spec: Spec) -> ADMM | None:
+    """Return ADMM as the solver section has it, None for another solver. Local."""
+    if spec.solver.name != "admm":
+        return None
+    from hpcml.algorithms.admm import ADMM
+
     rho = spec.solver.rho
     first = None if isinstance(rho, str) else rho
     return ADMM(first, spec.solver.relaxation, spec.solver.adapt_rho == "relative")

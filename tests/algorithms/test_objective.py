@@ -16,7 +16,8 @@ from algorithms.problems import (
     same,
 )
 
-from hpcml.algorithms.kernels.rows import gram, pieces, raw_prediction, squares
+from hpcml.algorithms.kernels.passes import raw_prediction
+from hpcml.algorithms.kernels.rows import gram, pieces, squares
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.algorithms.scaling import Scaling, fit_scaling

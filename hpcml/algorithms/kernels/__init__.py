@@ -1,1 +1,1 @@
-"""The inner loops: products with the rows of one block. Plain NumPy, one BLAS thread."""
+"""The inner loops: passes over the rows of a run of shards, in C or in NumPy with one BLAS thread."""

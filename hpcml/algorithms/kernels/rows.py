@@ -16,7 +16,7 @@ from scipy import sparse
 
 from hpcml.data import Block, Matrix, is_csr
 
-__all__ = ["Piece", "gram", "pieces", "raw_prediction", "squares"]
+__all__ = ["Piece", "gram", "n_sums", "pieces", "some_columns", "squares"]
 
 Vector = NDArray[np.float64]
 
@@ -48,12 +48,15 @@ def _rows(X: Matrix, start: int, stop: int) -> Matrix:
     return view
 
 
-def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,)."""
-    z = np.full(block.n_rows, intercept)
-    for piece in pieces(block):
-        z[piece.rows] += piece.X @ coef
-    return z
+def n_sums(d: int, columns: NDArray[np.int64] | None) -> int:
+    """Return the number of sums in a partial over d features, with the Hessian of some columns."""
+    k = 0 if columns is None else columns.size
+    return 2 + d + (0 if columns is None else 1 + k + k * (k + 1) // 2)
+
+
+def some_columns(X: Matrix, columns: NDArray[np.int64]) -> Matrix:
+    """Return X[:, columns], X itself where those are all."""
+    return X if columns.size == X.shape[1] else X[:, columns]
 
 
 def gram(X: Matrix, weight: Vector) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IdentityLink", "Loss", "Terms", "Vector"]
+__all__ = ["Formula", "IdentityLink", "Loss", "Terms", "Vector"]
 
 Vector = NDArray[np.float64]
 
@@ -18,6 +18,21 @@ class Terms(NamedTuple):
     value: Vector
     slope: Vector
     curvature: Vector
+
+
+class Formula(NamedTuple):
+    """What the compiled kernels know a loss by (kernels/losses.h).
+
+    Attributes
+    ----------
+    kind : {"squared", "logistic", "poisson", "gamma", "tweedie", "huber", "squared_hinge"}
+    a, b : float
+        What the formula leaves open: the positive class, a power, a threshold.
+    """
+
+    kind: str
+    a: float = 0.0
+    b: float = 0.0
 
 
 class Loss(Protocol):
@@ -38,6 +53,10 @@ class Loss(Protocol):
     @property
     def has_log_link(self) -> bool:
         """Whether the mean is ``exp(z)``, with labels that have a least value; else it is z."""
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row."""

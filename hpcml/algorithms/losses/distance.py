@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcml.algorithms.losses.base import IdentityLink, Terms, Vector
+from hpcml.algorithms.losses.base import Formula, IdentityLink, Terms, Vector
 
 __all__ = ["Huber", "Squared"]
 
@@ -17,6 +17,11 @@ class Squared(IdentityLink):
 
     name: str = "squared"
     max_curvature: float = 1.0
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+        return Formula("squared")
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""
@@ -38,6 +43,11 @@ class Huber(IdentityLink):
     delta: float = 1.35
     name: str = "huber"
     max_curvature: float = 1.0
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+        return Formula("huber", self.delta)
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""

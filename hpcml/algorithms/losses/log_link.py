@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.losses.base import Terms, Vector
+from hpcml.algorithms.losses.base import Formula, Terms, Vector
 
 __all__ = ["Gamma", "Poisson", "Tweedie"]
 
@@ -35,6 +35,11 @@ class _LogLink:
     power: float
     max_curvature = np.inf
     has_log_link = True
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels. Local."""
+        return Formula({1.0: "poisson", 2.0: "gamma"}.get(self.power, "tweedie"), self.power)
 
     @property
     def is_convex(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcml.algorithms.losses.base import IdentityLink, Terms, Vector
+from hpcml.algorithms.losses.base import Formula, IdentityLink, Terms, Vector
 
 __all__ = ["Logistic", "SquaredHinge"]
 
@@ -23,6 +23,11 @@ class Logistic(IdentityLink):
     positive: float = 1.0
     name: str = "logistic"
     max_curvature: float = 0.25
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+        return Formula("logistic", self.positive)
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""
@@ -47,6 +52,11 @@ class SquaredHinge(IdentityLink):
     positive: float = 1.0
     name: str = "squared hinge"
     max_curvature: float = 2.0
+
+    @property
+    def formula(self) -> Formula:
+        """Kind and parameters for the compiled kernels."""
+        return Formula("squared_hinge", self.positive)
 
     def terms(self, z: Vector, y: Vector) -> Terms:
         """Return value, slope and curvature at each row. Local."""

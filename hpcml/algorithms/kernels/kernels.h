@@ -1,0 +1,55 @@
+/* What the module hands to a kernel, and the table of kernels that each instruction set fills. */
+#ifndef HPCML_KERNELS_H
+#define HPCML_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CHUNK = 64 }; /* rows whose link terms are kept at a time */
+
+enum kind { SQUARED, LOGISTIC, POISSON, GAMMA, TWEEDIE, HUBER, SQUARED_HINGE, N_KINDS };
+
+/* A loss: a and b are what its formula leaves open (losses.h). */
+struct loss {
+    enum kind kind;
+    double a, b;
+};
+
+/* Dense rows (x, stride in bytes), or CSR rows (x, indices, indptr). */
+struct rows {
+    const char *x;
+    ptrdiff_t stride;
+    const int32_t *indices;
+    const void *indptr;
+    int is_single; /* x is float32, else float64 */
+    int is_wide;   /* indptr is int64, else int32 */
+    int64_t n, d;
+};
+
+/* Rows cut into pieces (blocks), every border of a shard being one of a piece. */
+struct borders {
+    const int64_t *shards, *pieces;
+    int64_t n_shards, n_pieces;
+};
+
+/* coef is followed by zeros up to a multiple of 16. y, weight and offset may be NULL. */
+struct model {
+    struct loss loss;
+    const double *coef, *y, *weight, *offset;
+    double intercept;
+};
+
+struct kernels {
+    const char *name;
+    /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
+    int (*sums)(const struct rows *, const struct borders *, const struct model *, int hessian, double *out,
+                int64_t width);
+    void (*predict)(const struct rows *, const double *coef, double intercept, double *z);
+    void (*terms)(const struct loss *, int64_t n, const double *z, const double *y, double *value,
+                  double *slope, double *curvature);
+    double (*read)(const char *x, int64_t n_bytes);
+};
+
+extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;
+
+#endif

@@ -1,0 +1,275 @@
+/* hpcml.algorithms.kernels._compiled: buffers in, kernels without the interpreter's lock, numbers out.
+
+   Every array comes by the buffer protocol and is checked here for type, shape and length; what CSR rows
+   point to is not. Only the stable interface of CPython 3.11 is used, so one build serves later ones. */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+
+static const char *const KIND_NAMES[N_KINDS] = {"squared", "logistic", "poisson",      "gamma",
+                                                "tweedie", "huber",    "squared_hinge"};
+
+/* Instruction sets that this processor has, the widest first. */
+static int usable(const struct kernels **found) {
+    int n = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+            found[n++] = &hpcml_avx512;
+        found[n++] = &hpcml_avx2;
+    }
+#elif defined(__aarch64__)
+    found[n++] = &hpcml_neon;
+#endif
+    return n;
+}
+
+static const struct kernels *named(const char *name) {
+    const struct kernels *found[4];
+    for (int i = 0, n = usable(found); i < n; i++)
+        if (strcmp(found[i]->name, name) == 0) return found[i];
+    PyErr_Format(PyExc_ValueError, "instruction set '%s' is not there", name);
+    return NULL;
+}
+
+/* The buffers of one call. */
+struct held {
+    Py_buffer views[16];
+    int n;
+};
+
+static void release(struct held *held) {
+    while (held->n) PyBuffer_Release(&held->views[--held->n]);
+}
+
+/* A buffer whose elements have one of the given types (f, d, i: int32, l: int64), or NULL with an error. */
+static Py_buffer *take(struct held *held, PyObject *object, const char *types, int ndim, int is_written) {
+    Py_buffer *view = &held->views[held->n];
+    if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_STRIDES | (is_written ? PyBUF_WRITABLE : 0)))
+        return NULL;
+    held->n++;
+    char type = view->format ? view->format[0] : 0;
+    if ((type == 'i' || type == 'l' || type == 'q') && view->format[1] == 0) type = view->itemsize == 8 ? 'l' : 'i';
+    int is_plain = type && view->format[1] == 0 && strchr(types, type) && view->ndim == ndim;
+    if (is_plain && view->shape[ndim - 1] > 1 && view->strides[ndim - 1] != view->itemsize) is_plain = 0;
+    if (!is_plain) {
+        PyErr_Format(PyExc_TypeError, "an array of %d dimension(s) and type %s is wanted", ndim, types);
+        return NULL;
+    }
+    return view;
+}
+
+static int refuse(const char *what) {
+    PyErr_Format(PyExc_ValueError, "%s has the wrong length", what);
+    return 0;
+}
+
+/* A vector of n elements, NULL in `to` for None. */
+static int take_vector(struct held *held, PyObject *object, const char *type, int64_t n, const char *what,
+                       const void **to) {
+    *to = NULL;
+    if (object == Py_None) return 1;
+    Py_buffer *view = take(held, object, type, 1, 0);
+    if (!view) return 0;
+    *to = view->buf;
+    return view->shape[0] == n ? 1 : refuse(what);
+}
+
+/* (X,) or (data, indices, indptr, n_features) */
+static int take_rows(struct held *held, PyObject *tuple, struct rows *X) {
+    PyObject *x, *indices = NULL, *indptr = NULL;
+    long long d = 0;
+    if (!PyArg_ParseTuple(tuple, "O|OOL", &x, &indices, &indptr, &d)) return 0;
+    Py_buffer *view = take(held, x, "fd", indptr ? 1 : 2, 0);
+    if (!view) return 0;
+    *X = (struct rows){.x = view->buf, .is_single = view->itemsize == 4};
+    if (!indptr) {
+        X->n = view->shape[0];
+        X->d = view->shape[1];
+        X->stride = view->strides[0];
+        return 1;
+    }
+    Py_buffer *columns = take(held, indices, "i", 1, 0), *starts = take(held, indptr, "il", 1, 0);
+    if (!columns || !starts) return 0;
+    X->indices = columns->buf;
+    X->indptr = starts->buf;
+    X->is_wide = starts->itemsize == 8;
+    X->n = starts->shape[0] - 1;
+    X->d = d;
+    if (X->n < 0) return refuse("indptr");
+    int64_t stored = X->is_wide ? ((int64_t *)starts->buf)[X->n] : ((int32_t *)starts->buf)[X->n];
+    return stored <= view->shape[0] && stored <= columns->shape[0] ? 1 : refuse("data");
+}
+
+static int take_borders(struct held *held, PyObject *shards, PyObject *pieces, int64_t n, struct borders *b) {
+    Py_buffer *s = take(held, shards, "l", 1, 0), *p = take(held, pieces, "l", 1, 0);
+    if (!s || !p) return 0;
+    *b = (struct borders){s->buf, p->buf, s->shape[0] - 1, p->shape[0] - 1};
+    if (b->n_shards < 0 || b->n_pieces < 0) return refuse("borders");
+    int is_whole = b->shards[0] >= 0 && b->pieces[0] >= 0;
+    for (int64_t i = 0; i < b->n_shards; i++) is_whole = is_whole && b->shards[i] <= b->shards[i + 1];
+    for (int64_t i = 0; i < b->n_pieces; i++) is_whole = is_whole && b->pieces[i] <= b->pieces[i + 1];
+    return is_whole && b->shards[b->n_shards] <= n && b->pieces[b->n_pieces] <= n ? 1 : refuse("borders");
+}
+
+static int take_loss(PyObject *tuple, struct loss *loss) {
+    const char *name;
+    if (!PyArg_ParseTuple(tuple, "sdd", &name, &loss->a, &loss->b)) return 0;
+    for (int kind = 0; kind < N_KINDS; kind++)
+        if (strcmp(KIND_NAMES[kind], name) == 0) {
+            loss->kind = (enum kind)kind;
+            return 1;
+        }
+    PyErr_Format(PyExc_ValueError, "no loss '%s'", name);
+    return 0;
+}
+
+/* A copy of coef with zeros up to a multiple of 16, which vectors may read. */
+static double *padded(struct held *held, PyObject *coef, int64_t d) {
+    const void *from;
+    if (!take_vector(held, coef, "d", d, "coef", &from)) return NULL;
+    double *w = calloc((size_t)d + 16, sizeof(double));
+    if (w && d) memcpy(w, from, (size_t)d * sizeof(double));
+    if (!w) PyErr_NoMemory();
+    return w;
+}
+
+static int run_sums(const struct kernels *k, const struct rows *X, const struct borders *b,
+                    const struct model *m, int hessian, const Py_buffer *out) {
+    int64_t width = 2 + X->d + (hessian ? 1 + X->d + X->d * (X->d + 1) / 2 : 0);
+    if (out->shape[0] != b->n_shards || out->shape[1] != width || out->len != b->n_shards * width * 8)
+        return refuse("out");
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = k->sums(X, b, m, hessian, out->buf, width);
+    Py_END_ALLOW_THREADS
+    if (failed) PyErr_NoMemory();
+    return !failed;
+}
+
+static PyObject *done(struct held *held, int is_good) {
+    release(held);
+    if (!is_good) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sums(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *rows, *y, *weight, *offset, *shards, *pieces, *loss, *coef, *out;
+    struct held held = {.n = 0};
+    struct rows X;
+    struct borders b;
+    struct model m;
+    int hessian;
+    if (!PyArg_ParseTuple(args, "sO(OOO)(OO)O(Od)pO", &name, &rows, &y, &weight, &offset, &shards, &pieces, &loss,
+                          &coef, &m.intercept, &hessian, &out))
+        return NULL;
+    const struct kernels *k = named(name);
+    int good = k && take_rows(&held, rows, &X) && take_borders(&held, shards, pieces, X.n, &b) &&
+               take_vector(&held, y, "d", X.n, "y", (const void **)&m.y) &&
+               take_vector(&held, weight, "d", X.n, "weight", (const void **)&m.weight) &&
+               take_vector(&held, offset, "d", X.n, "offset", (const void **)&m.offset) &&
+               take_loss(loss, &m.loss);
+    Py_buffer *to = good ? take(&held, out, "d", 2, 1) : NULL;
+    double *w = to ? padded(&held, coef, X.d) : NULL;
+    m.coef = w;
+    good = w && run_sums(k, &X, &b, &m, hessian, to);
+    free(w);
+    return done(&held, good);
+}
+
+static PyObject *predict(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *rows, *coef, *out;
+    struct held held = {.n = 0};
+    struct rows X;
+    double intercept;
+    if (!PyArg_ParseTuple(args, "sOOdO", &name, &rows, &coef, &intercept, &out)) return NULL;
+    const struct kernels *k = named(name);
+    int good = k && take_rows(&held, rows, &X);
+    Py_buffer *z = good ? take(&held, out, "d", 1, 1) : NULL;
+    good = z && (z->shape[0] == X.n || refuse("out"));
+    double *w = good ? padded(&held, coef, X.d) : NULL;
+    if (w) {
+        Py_BEGIN_ALLOW_THREADS
+        k->predict(&X, w, intercept, z->buf);
+        Py_END_ALLOW_THREADS
+    }
+    free(w);
+    return done(&held, w != NULL);
+}
+
+static PyObject *terms(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *tuple, *arrays[5];
+    struct held held = {.n = 0};
+    struct loss loss;
+    if (!PyArg_ParseTuple(args, "sOOO(OOO)", &name, &tuple, &arrays[0], &arrays[1], &arrays[2], &arrays[3],
+                          &arrays[4]))
+        return NULL;
+    const struct kernels *k = named(name);
+    int good = k && take_loss(tuple, &loss);
+    double *at[5];
+    for (int i = 0; good && i < 5; i++) {
+        Py_buffer *view = take(&held, arrays[i], "d", 1, i > 1);
+        good = view && (view->shape[0] == held.views[0].shape[0] || refuse("z, y or out"));
+        at[i] = good ? view->buf : NULL;
+    }
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        k->terms(&loss, held.views[0].shape[0], at[0], at[1], at[2], at[3], at[4]);
+        Py_END_ALLOW_THREADS
+    }
+    return done(&held, good);
+}
+
+static PyObject *read_bytes(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *x;
+    struct held held = {.n = 0};
+    if (!PyArg_ParseTuple(args, "sO", &name, &x)) return NULL;
+    const struct kernels *k = named(name);
+    Py_buffer *view = k ? take(&held, x, "fd", 2, 0) : NULL;
+    double total = 0.0;
+    if (view) {
+        Py_BEGIN_ALLOW_THREADS
+        total = k->read(view->buf, view->len);
+        Py_END_ALLOW_THREADS
+    }
+    release(&held);
+    return view ? PyFloat_FromDouble(total) : NULL;
+}
+
+static PyObject *instruction_sets(PyObject *self, PyObject *args) {
+    (void)self;
+    (void)args;
+    const struct kernels *found[4];
+    int n = usable(found);
+    PyObject *names = PyTuple_New(n);
+    for (int i = 0; names && i < n; i++) PyTuple_SetItem(names, i, PyUnicode_FromString(found[i]->name));
+    return names;
+}
+
+static PyMethodDef METHODS[] = {
+    {"sums", sums, METH_VARARGS,
+     "sums(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), hessian, out)"},
+    {"predict", predict, METH_VARARGS, "predict(set, rows, coef, intercept, out)"},
+    {"terms", terms, METH_VARARGS, "terms(set, loss, z, y, (value, slope, curvature))"},
+    {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
+    {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_compiled", NULL, 0, METHODS, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__compiled(void) { return PyModuleDef_Init(&MODULE); }

@@ -1,0 +1,133 @@
+"""Passes over a run of shards: one interface to the compiled kernels and to NumPy's. All Local.
+
+One call takes a whole Block. What comes back depends on the rows of each shard alone, and with the
+compiled kernels on no instruction set: sums run in 8 fixed lanes, and products are added by fma.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcml.algorithms.kernels import plain
+from hpcml.algorithms.kernels.choice import chosen, compiled
+from hpcml.algorithms.kernels.rows import n_sums, some_columns
+from hpcml.algorithms.losses import Loss, Squared
+from hpcml.data import Block, Matrix, is_csr, run_of
+
+__all__ = ["hessian_product", "n_sums", "raw_prediction", "shard_sums"]
+
+Vector = NDArray[np.float64]
+
+_PARTIAL_BYTES = 4 << 20  # of the partials made at a time: all of a run may be larger than its rows
+
+
+def shard_sums(
+    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.float64]]:
+    """Yield partials, (any, n_sums), one row for each shard in order; zeros for one without rows.
+
+    With s, r and h the weight, slope and curvature of each row: ``[sum s loss, sum s r, X^T (s r)]``, and of
+    C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of C^T diag(s h) C]`` after it.
+
+    Parameters
+    ----------
+    block : Block
+        Without labels they are zeros.
+    loss : Loss
+    coef : (n_features,) array
+        On the columns of X as they are.
+    intercept : float
+    columns : (k,) array of int64, optional
+        In rising order.
+    """
+    if _rows(block.X) is None:
+        yield from plain.shard_sums(block, loss, coef, intercept, columns)
+    elif columns is None or columns.size == block.X.shape[1]:
+        for run in _runs(block, 8 * n_sums(block.X.shape[1], columns)):
+            yield _sums(run, loss, coef, intercept, hessian=columns is not None)
+    else:
+        row_bytes = 8 * columns.size * block.n_rows / max(block.n_shards, 1)
+        for run in _runs(block, max(8 * n_sums(block.X.shape[1], columns), row_bytes)):
+            yield _with_columns(run, loss, coef, intercept, columns)
+
+
+def _runs(block: Block, shard_bytes: float) -> Iterator[Block]:
+    """Yield runs of shards for which what is made of each, of `shard_bytes`, stays small together."""
+    step = max(1, int(_PARTIAL_BYTES // shard_bytes))
+    if step >= block.n_shards:
+        yield block
+        return
+    for first in range(0, block.n_shards, step):
+        yield run_of(block, first, min(first + step, block.n_shards))
+
+
+def _sums(block: Block, loss: Loss, coef: Vector, intercept: float, *, hessian: bool) -> NDArray[np.float64]:
+    d = block.X.shape[1]
+    out = np.empty((block.n_shards, n_sums(d, np.arange(d) if hessian else None)))
+    labels, model = (block.y, block.weight, None), (np.ascontiguousarray(coef, np.float64), float(intercept))
+    borders = (block.shards, block.pieces)
+    _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, hessian, out)
+    return out
+
+
+def _with_columns(
+    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the partials of rows that lie in the cache, the Hessian from a copy of its columns."""
+    first = _sums(block, loss, coef, intercept, hessian=False)
+    y = np.zeros(block.n_rows) if block.y is None else block.y
+    curvature = loss.terms(raw_prediction(block, coef, intercept), y).curvature * block.weights
+    # Least squares at zero with these weights has the Hessian that is wanted.
+    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature)
+    second = _sums(some, Squared(), np.zeros(columns.size), 0.0, hessian=True)
+    return np.concatenate([first, second[:, 2 + columns.size :]], axis=1)
+
+
+def hessian_product(block: Block, curvature: Vector, v: Vector, v0: float) -> Iterator[Vector]:
+    """Yield ``[q / 2, sum h q_i, X^T (h q)]`` with ``q = X v + v0``, for each shard in order.
+
+    One pass for what a conjugate gradient needs; the first number is ``sum h q^2 / 2``. It is value and
+    gradient of the squared loss with labels 0 and weights h.
+
+    Parameters
+    ----------
+    block : Block
+    curvature : (rows,) array
+        h, the weights of the rows included; at least 0.
+    v : (n_features,) array
+    v0 : float
+        Change of the intercept.
+    """
+    return shard_sums(replace(block, y=None, weight=curvature), Squared(), v, v0)
+
+
+def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
+    """Return ``X @ coef + intercept``, (rows,)."""
+    rows = _rows(block.X)
+    if rows is None:
+        return plain.raw_prediction(block, coef, intercept)
+    z = np.empty(block.X.shape[0])
+    _module().predict(chosen(), rows, np.ascontiguousarray(coef, np.float64), float(intercept), z)
+    return z
+
+
+def _module() -> Any:
+    return compiled()
+
+
+def _rows(X: Matrix) -> tuple[Any, ...] | None:
+    """Return X as the compiled kernels take it, or None where NumPy computes.
+
+    The answer must be the same on every rank: it follows from what ranks agree on, the type of X and
+    the number of its columns. SciPy widens the indices of a matrix with many entries, whatever its columns.
+    """
+    if chosen() == "numpy" or X.dtype not in (np.float32, np.float64) or X.shape[1] > np.iinfo(np.int32).max:
+        return None
+    if is_csr(X):
+        return X.data, X.indices.astype(np.int32, copy=False), X.indptr, X.shape[1]
+    return (X if X.strides[1] == X.itemsize or X.shape[1] < 2 else np.ascontiguousarray(X),)
