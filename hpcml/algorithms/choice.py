@@ -65,8 +65,8 @@ def make_solver(name: str, memory: int = 10, admm: ADMM | None = None) -> Solver
         return admm
     module, kind = _HOMES[name].split(":")
     solver = getattr(import_module(f"hpcml.algorithms.{module}"), kind)
-    settings: dict[str, Any] = {"lbfgs": {"memory": memory}, "fista": {"name": "fista"}}.get(name, {})
-    chosen: Solver = solver(**settings)
+    settings: dict[str, dict[str, Any]] = {"lbfgs": {"memory": memory}, "fista": {"name": "fista"}}
+    chosen: Solver = solver(**settings.get(name, {}))
     return chosen
 
 

@@ -27,7 +27,6 @@ __all__ = [
     "map_of",
     "number",
     "number_of",
-    "one_or_list",
     "optional",
     "path",
     "refuse",
@@ -310,19 +309,6 @@ def optional(kind: Kind, *, absent: Any = None) -> Kind:
         return None if value == absent else kind.plain(value)
 
     return Kind(f"{kind.text}, or null", read, plain)
-
-
-def one_or_list(kind: Kind) -> Kind:
-    """Return `kind`, or the kind of lists of it."""
-    several = list_of(kind, least=1)
-
-    def read(node: Tree) -> Any:
-        return (several if isinstance(node, Listing) else kind).read(node)
-
-    def plain(value: Any) -> Any:
-        return (several if isinstance(value, tuple) else kind).plain(value)
-
-    return Kind(f"{kind.text} or {several.text}", read, plain)
 
 
 def list_of(kind: Kind, *, distinct: bool = False, least: int = 0) -> Kind:

@@ -15,12 +15,11 @@ from hpcml.spec.kinds import (
     list_of,
     map_of,
     number,
-    one_or_list,
     optional,
     text,
 )
 from hpcml.spec.tree import FrozenMap
-from hpcml.spec.units import Cadence, auto_or, cadence, duration, file_or_word
+from hpcml.spec.units import Cadence, auto_or, cadence, duration, file_or_word, one_or_list
 
 __all__ = ["METRICS", "TASKS", "CrossValidation", "Evaluation", "Model", "Solver", "Sweep"]
 

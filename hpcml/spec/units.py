@@ -31,6 +31,7 @@ __all__ = [
     "file_or_word",
     "files",
     "limit",
+    "one_or_list",
     "share_or_path",
     "size",
     "sources",
@@ -156,6 +157,19 @@ def cadence(*, none: bool = False) -> Kind:
         return value.iterations if value.seconds is None else timed.plain(value.seconds)
 
     return Kind("integer (iterations) or duration" + (", or none" if none else ""), read, plain)
+
+
+def one_or_list(kind: Kind) -> Kind:
+    """Return `kind`, or the kind of lists of it."""
+    several = list_of(kind, least=1)
+
+    def read(node: Tree) -> Any:
+        return (several if isinstance(node, Listing) else kind).read(node)
+
+    def plain(value: Any) -> Any:
+        return (several if isinstance(value, tuple) else kind).plain(value)
+
+    return Kind(f"{kind.text} or {several.text}", read, plain)
 
 
 def auto_or(kind: Kind, *words: str) -> Kind:

@@ -81,7 +81,10 @@ def _with_columns(
     """Return the partials of rows that lie in the cache, the Hessian from a copy of its columns."""
     first = _sums(block, loss, coef, intercept, hessian=False)
     y = np.zeros(block.n_rows) if block.y is None else block.y
-    curvature = loss.terms(raw_prediction(block, coef, intercept), y).curvature * block.weights
+    z = raw_prediction(block, coef, intercept)
+    terms = np.empty((3, block.n_rows))
+    _module().terms(chosen(), loss.formula, z, y, tuple(terms))
+    curvature = terms[2] * block.weights
     # Least squares at zero with these weights has the Hessian that is wanted.
     some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature)
     second = _sums(some, Squared(), np.zeros(columns.size), 0.0, hessian=True)

@@ -30,29 +30,23 @@ def dense(block):
     return X.astype(np.longdouble)
 
 
-def naive_sums(block, loss, coef, intercept, hessian):
+def naive_sums(block, loss, coef, intercept, columns):
     """The partials in 80-bit numbers, (n_shards, n_sums)."""
     X = dense(block)
     z = X @ coef.astype(np.longdouble) + intercept
     y = np.zeros(N) if block.y is None else block.y
     terms = [part * block.weights for part in loss.terms(z, y)]
-    upper = np.triu_indices(X.shape[1])
+    upper = np.triu_indices(columns.size)
     out = []
     for start, stop in zip(block.shards[:-1], block.shards[1:], strict=True):
         rows = slice(start, stop)
         (value, r, h), A = (part[rows] for part in terms), X[rows]
         sums = [[value.sum(), r.sum()], A.T @ r]
-        if hessian:
-            sums += [[h.sum()], A.T @ h, ((A.T * h) @ A)[upper]]
-        out.append(np.concatenate(sums))
+        C = A[:, columns]
+        out.append(np.concatenate([*sums, [h.sum()], C.T @ h, ((C.T * h) @ C)[upper]]))
     return np.array(out)
 
 
-def stacked(partials, n_shards=5):
-    """All partials; NumPy's kernels leave out the shards without rows."""
-    found = np.concatenate(list(partials))
-    if len(found) == n_shards:
-        return found
-    whole = np.zeros((n_shards, found.shape[1]))
-    whole[[1, 2, 3]] = found
-    return whole
+def stacked(partials):
+    """All partials, a row for each shard."""
+    return np.concatenate(list(partials))
