@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,8 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
         )
     elif name == "gram" and not isinstance(loss, Squared):
         sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
+    elif name == "admm" and not math.isfinite(loss.max_curvature):
+        sentence = f"solver admm needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
     elif name not in _ANY_LOSS and not loss.is_convex:
         sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
     if sentence:

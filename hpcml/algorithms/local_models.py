@@ -17,6 +17,8 @@ from hpcml.data import Block, own_runs
 
 __all__ = ["LocalModel", "local_models"]
 
+_FLAT = 1e-10
+
 
 class LocalModel(NamedTuple):
     """``f_k(x) ~ f_k(w) + g . (x - w) + 1/2 (x - w)^T H (x - w)``: a subproblem's part of the mean loss.
@@ -33,15 +35,51 @@ class LocalModel(NamedTuple):
     gradient: Vector
     hessian: NDArray[np.float64]
 
-    def move_near(self, u: Vector, rho: float) -> Vector:
-        """Return ``argmin_m g . m + 1/2 m^T H m + rho / 2 ||m + u||^2``, (n_parameters,). Local.
+    def fit(self, y: Vector, rho: float, ridge: NDArray[np.float64]) -> LocalFit:
+        """Return ``argmin_m (g + y) . m + (1 + rho) / 2 m^T M m`` with ``M = H + ridge``. Local.
 
-        Zero where the model is not finite, which the sums then say.
+        Zeros where the model is not finite, which the sums then say.
         """
-        H = self.hessian + rho * np.eye(u.size)
-        if not np.isfinite(H).all():
-            return np.zeros_like(u)
-        return np.asarray(-cho_solve(cho_factor(H), self.gradient + rho * u))
+        metric = self.hessian + ridge
+        if not np.isfinite(metric).all():
+            return LocalFit(np.zeros_like(y), np.zeros_like(y), 0.0, 0.0, metric)
+        metric = _definite(metric)
+        move = -cho_solve(cho_factor((1 + rho) * metric), self.gradient + y)
+        pull = metric @ move
+        return LocalFit(move, pull, float(move @ pull), float(y @ cho_solve(cho_factor(metric), y)), metric)
+
+
+class LocalFit(NamedTuple):
+    """A subproblem's answer near the consensus.
+
+    Attributes
+    ----------
+    move : (n_parameters,) array
+        From the consensus.
+    pull : (n_parameters,) array
+        M times the move.
+    square_move, square_y : float
+        ``m^T M m`` and ``y^T M^-1 y``.
+    metric : (n_parameters, n_parameters) array
+        M.
+    """
+
+    move: Vector
+    pull: Vector
+    square_move: float
+    square_y: float
+    metric: NDArray[np.float64]
+
+
+def _definite(H: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return H, or the nearest positive matrix where rounding has made it indefinite."""
+    try:
+        np.linalg.cholesky(H)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(H)
+        values = np.maximum(values, _FLAT * max(float(values[-1]), 1e-300))
+        return np.asarray((vectors * values) @ vectors.T)
+    return H
 
 
 def local_models(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[LocalModel]:

@@ -69,9 +69,9 @@ def admm_settings(spec: Spec) -> ADMM | None:
         return None
     from hpcml.algorithms.admm import ADMM
 
-    rho = spec.solver.rho
-    first = None if isinstance(rho, str) else rho
-    return ADMM(first, spec.solver.relaxation, spec.solver.adapt_rho == "relative")
+    rho, solver = spec.solver.rho, spec.solver
+    first = ADMM.rho if isinstance(rho, str) else rho
+    return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
 
 
 def _each(

@@ -76,8 +76,26 @@ def test_one_subproblem_is_newtons_method():
 def test_a_rho_that_is_far_off(kind, factor, l1_ratio):
     make = regression if kind == "linear_regression" else classification
     objective, _ = model_objective(make(2000, 8), kind, alpha=0.01, l1_ratio=l1_ratio)
-    usual = ADMM().init(objective, np.zeros(9)).rho
-    result = run_solver(objective, ADMM(rho=factor * usual), Rules(200, 1e-6))
+    result = run_solver(objective, ADMM(rho=factor * ADMM.rho), Rules(200, 1e-6))
+    assert result.converged, result.certificate
+
+
+def test_subproblems_that_are_nothing_alike():
+    """Rows sorted by a feature that is constant in each subproblem: one alone knows of each."""
+    problem = classification(3000, 5)
+    X = np.column_stack([problem.X, np.repeat(np.eye(10), 300, axis=0)])
+    objective, _ = run_threads(
+        1,
+        lambda comm: model_objective(
+            problem._replace(X=X, weight=np.ones(3000)),
+            "logistic_regression",
+            comm,
+            dataset(10),
+            alpha=1e-4,
+            with_std=True,
+        ),
+    )[0]
+    result = run_solver(objective, ADMM(), Rules(60, 1e-6))
     assert result.converged, result.certificate
 
 

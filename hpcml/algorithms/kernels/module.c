@@ -48,15 +48,23 @@ static void release(struct held *held) {
     while (held->n) PyBuffer_Release(&held->views[--held->n]);
 }
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define NATIVE "<"
+#else
+#define NATIVE ">"
+#endif
+
 /* A buffer whose elements have one of the given types (f, d, i: int32, l: int64), or NULL with an error. */
 static Py_buffer *take(struct held *held, PyObject *object, const char *types, int ndim, int is_written) {
     Py_buffer *view = &held->views[held->n];
     if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_STRIDES | (is_written ? PyBUF_WRITABLE : 0)))
         return NULL;
     held->n++;
-    char type = view->format ? view->format[0] : 0;
-    if ((type == 'i' || type == 'l' || type == 'q') && view->format[1] == 0) type = view->itemsize == 8 ? 'l' : 'i';
-    int is_plain = type && view->format[1] == 0 && strchr(types, type) && view->ndim == ndim;
+    const char *format = view->format ? view->format : "";
+    if (strchr("@=" NATIVE, *format) && *format) format++; /* this machine's own order, said aloud */
+    char type = *format;
+    if ((type == 'i' || type == 'l' || type == 'q') && format[1] == 0) type = view->itemsize == 8 ? 'l' : 'i';
+    int is_plain = type && format[1] == 0 && strchr(types, type) && view->ndim == ndim;
     if (is_plain && view->shape[ndim - 1] > 1 && view->strides[ndim - 1] != view->itemsize) is_plain = 0;
     if (!is_plain) {
         PyErr_Format(PyExc_TypeError, "an array of %d dimension(s) and type %s is wanted", ndim, types);
