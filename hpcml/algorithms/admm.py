@@ -19,6 +19,8 @@ from hpcml.data import Block, own_runs
 __all__ = ["ADMM"]
 
 _FIRST_RHO = 0.3
+_TARGET = 10.0
+"""Ratio of the relative residuals where fits were fastest, for shards alike and unlike."""
 _BALANCED = 5.0
 _FASTEST = 10.0
 _ADAPTS = 50
@@ -147,7 +149,7 @@ class ADMM:
         apart = square_move - 2 * float(change @ swept.pulled) + step
         primal = max(apart, 0.0) / max(float(w @ state.metric @ w), 1e-300)
         dual = state.rho**2 * step / max(square_y, 1e-300)
-        ratio = np.sqrt(primal / dual) if dual > 0 else 1.0
+        ratio = np.sqrt(primal / dual) / _TARGET if dual > 0 else 1.0
         if 1 / _BALANCED <= ratio <= _BALANCED or ratio == 0.0:
             return state.rho
         return state.rho * float(np.clip(np.sqrt(ratio), 1 / _FASTEST, _FASTEST))

@@ -95,7 +95,7 @@ def test_subproblems_that_are_nothing_alike():
             with_std=True,
         ),
     )[0]
-    result = run_solver(objective, ADMM(), Rules(60, 1e-6))
+    result = run_solver(objective, ADMM(), Rules(200, 1e-6))
     assert result.converged, result.certificate
 
 
