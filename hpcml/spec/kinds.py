@@ -91,7 +91,8 @@ class Interval:
 
     def __str__(self) -> str:
         if self.low == -float("inf"):
-            return ""
+            bounded = f" {'<' if self.open_high else '<='} {self.high:g}"
+            return "" if self.high == float("inf") else bounded
         if self.high == float("inf"):
             return f" {'>' if self.open_low else '>='} {self.low:g}"
         left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"

@@ -20,7 +20,9 @@ from hpcml.collectives import SerialCommunicator
 from hpcml.data import ArrayDataset
 from hpcml.errors import DataError, SpecError
 from hpcml.estimators import (
+    ElasticNet,
     GammaRegressor,
+    Lasso,
     LinearRegression,
     LinearSVC,
     LogisticRegression,
@@ -33,9 +35,12 @@ from hpcml.estimators import (
 ALL = [
     LogisticRegression(),
     LogisticRegression(class_weight="balanced", warm_start=True),
+    LogisticRegression(l1_ratio=0.5),
     LinearSVC(),
     LinearRegression(),
     Ridge(),
+    Lasso(),
+    ElasticNet(positive=True, warm_start=True),
     PoissonRegressor(),
     GammaRegressor(),
     TweedieRegressor(),
