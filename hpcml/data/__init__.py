@@ -8,7 +8,18 @@ whole shards, maybe none.
 from __future__ import annotations
 
 from hpcml.data.arrays import ArrayDataset
-from hpcml.data.block import Block, Dataset, Matrix, is_csr, join, make_block, own_runs, part_of, run_of
+from hpcml.data.block import (
+    Block,
+    Dataset,
+    Matrix,
+    is_csr,
+    join,
+    make_block,
+    own_runs,
+    part_of,
+    row_view,
+    run_of,
+)
 from hpcml.data.partition import RowPartition, RowSelection, Source, make_partition
 
 __all__ = [
@@ -25,5 +36,6 @@ __all__ = [
     "make_partition",
     "own_runs",
     "part_of",
+    "row_view",
     "run_of",
 ]

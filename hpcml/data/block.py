@@ -25,6 +25,7 @@ __all__ = [
     "make_block",
     "own_runs",
     "part_of",
+    "row_view",
     "run_of",
 ]
 
@@ -177,7 +178,7 @@ def run_of(block: Block, first: int, last: int) -> Block:
     inside = (block.pieces >= start) & (block.pieces <= stop)
     rows = slice(start, stop)
     return Block(
-        block.X[rows],
+        row_view(block.X, int(start), int(stop)),
         None if block.y is None else block.y[rows],
         None if block.weight is None else block.weight[rows],
         block.start + (int(start) if block.kept is None else 0),
@@ -185,6 +186,17 @@ def run_of(block: Block, first: int, last: int) -> Block:
         block.pieces[inside] - start,
         None if block.kept is None else block.kept[rows],
     )
+
+
+def row_view(X: Matrix, start: int, stop: int) -> Matrix:
+    """Return rows as a view; SciPy's own slicing of CSR copies and checks. Local."""
+    if not is_csr(X):
+        return X[start:stop]
+    first, last = X.indptr[start], X.indptr[stop]
+    view = sparse.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
+    view.data, view.indices = X.data[first:last], X.indices[first:last]
+    view.indptr = X.indptr[start : stop + 1] - first
+    return view
 
 
 def join(blocks: Iterable[Block], n_rows: int) -> Block:

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from hpcml.data import Block, Matrix, is_csr
+from hpcml.data import Block, Matrix, is_csr, row_view
 
 __all__ = ["Piece", "gram", "n_sums", "pieces", "some_columns", "squares"]
 
@@ -34,18 +33,7 @@ def pieces(block: Block) -> Iterator[Piece]:
     shards = np.searchsorted(block.shards, block.pieces[:-1], side="right") - 1
     for (start, stop), shard in zip(pairwise(block.pieces.tolist()), shards.tolist(), strict=True):
         if stop > start:
-            yield Piece(_rows(block.X, start, stop), slice(start, stop), shard)
-
-
-def _rows(X: Matrix, start: int, stop: int) -> Matrix:
-    """Return rows as a view; SciPy's own slicing of CSR copies and checks."""
-    if not is_csr(X):
-        return X[start:stop]
-    first, last = X.indptr[start], X.indptr[stop]
-    view = sparse.csr_array((stop - start, X.shape[1]), dtype=X.dtype)
-    view.data, view.indices = X.data[first:last], X.indices[first:last]
-    view.indptr = X.indptr[start : stop + 1] - first
-    return view
+            yield Piece(row_view(block.X, start, stop), slice(start, stop), shard)
 
 
 def n_sums(d: int, columns: NDArray[np.int64] | None) -> int:
