@@ -14,7 +14,8 @@ Vector = NDArray[np.float64]
 
 _SWEEPS = 500
 _ENOUGH = 1e-13
-"""Largest subgradient, relative to the first one, at which a sweep ends."""
+"""Largest subgradient, relative to the first one, at which sweeps end; or it is rounding."""
+_ROUNDING = 1e-15
 
 
 def minimise_model(objective: Objective, point: Point, columns: NDArray[np.int64]) -> Vector:
@@ -53,10 +54,12 @@ def _with_free(penalty: Penalty) -> Penalty:
 
 def _minimised(H: Vector, rough: Penalty, v: Vector, slope: Vector) -> Vector:
     first = np.abs(rough.residual(v, slope)).max(initial=0.0)
+    size, pull = np.abs(H), np.abs(slope)
     for _ in range(_SWEEPS):
         v, slope = _swept(H, rough, v, slope)
         v, slope = _solved_where_free(H, rough, v, slope)
-        if np.abs(rough.residual(v, slope)).max(initial=0.0) <= _ENOUGH * first:
+        rounding = _ROUNDING * (size @ np.abs(v) + pull).max(initial=0.0)
+        if np.abs(rough.residual(v, slope)).max(initial=0.0) <= max(_ENOUGH * first, rounding):
             break
     return v
 

@@ -33,6 +33,7 @@ TASKS: Mapping[str, str] = {
 }
 _POWER = 1.5
 _L1_RATIO = 0.5
+_OF_ADMM = {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"}
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -223,6 +224,13 @@ class Solver:
     early_stopping: Mapping[str, Any] | None = key(
         optional(map_of(anything())), None, later=True, doc="stop when a metric stops improving"
     )
+
+    @classmethod
+    def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
+        """Refuse keys of ADMM for another solver."""
+        for name, default in _OF_ADMM.items():
+            if values[name] != default and values["name"] != "admm":
+                raise Misfit(name, f"is of solver.name: admm, not {values['name']}; leave it out")
 
 
 @schema

@@ -112,6 +112,10 @@ REFUSED = {
         {"model": {**LOGISTIC, "l1_ratio": 0.2}},
         "model.l1_ratio: is of penalty elasticnet, not l2; leave it out",
     ),
+    "rho": (
+        {"model": LOGISTIC, "solver": {"name": "newton", "rho": 2}},
+        "solver.rho: is of solver.name: admm, not newton; leave it out",
+    ),
     "crossing": (
         {"model": {**LOGISTIC, "lower": 0.5}},
         "model.lower: '0.5' does not fit; write a number <= 0",
