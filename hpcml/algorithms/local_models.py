@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from hpcml.algorithms.kernels.passes import shard_sums
 from hpcml.algorithms.objective import Objective, Vector
 from hpcml.data import Block, own_runs
 
-__all__ = ["LocalModel", "local_models"]
+__all__ = ["LocalFit", "LocalModel", "local_models"]
 
 _FLAT = 1e-10
 
@@ -43,10 +43,10 @@ class LocalModel(NamedTuple):
         metric = self.hessian + ridge
         if not np.isfinite(metric).all():
             return LocalFit(np.zeros_like(y), np.zeros_like(y), 0.0, 0.0, metric)
-        metric = _definite(metric)
-        move = -cho_solve(cho_factor((1 + rho) * metric), self.gradient + y)
+        metric, factor = _factored(metric)
+        move = -cho_solve(factor, self.gradient + y) / (1 + rho)
         pull = metric @ move
-        return LocalFit(move, pull, float(move @ pull), float(y @ cho_solve(cho_factor(metric), y)), metric)
+        return LocalFit(move, pull, float(move @ pull), float(y @ cho_solve(factor, y)), metric)
 
 
 class LocalFit(NamedTuple):
@@ -71,15 +71,15 @@ class LocalFit(NamedTuple):
     metric: NDArray[np.float64]
 
 
-def _definite(H: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return H, or the nearest positive matrix where rounding has made it indefinite."""
+def _factored(H: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
+    """Return H, or the nearest positive matrix where rounding has made it indefinite, and its factor."""
     try:
-        np.linalg.cholesky(H)
+        return H, cho_factor(H)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(H)
         values = np.maximum(values, _FLAT * max(float(values[-1]), 1e-300))
-        return np.asarray((vectors * values) @ vectors.T)
-    return H
+        near = np.asarray((vectors * values) @ vectors.T)
+        return near, cho_factor(near)
 
 
 def local_models(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[LocalModel]:

@@ -45,7 +45,7 @@ def shard_sums(
     columns : (k,) array of int64, optional
         In rising order.
     """
-    if _rows(block.X) is None:
+    if not _is_compiled(block.X):
         yield from plain.shard_sums(block, loss, coef, intercept, columns)
     elif columns is None or columns.size == block.X.shape[1]:
         for run in _runs(block, 8 * n_sums(block.X.shape[1], columns)):
@@ -111,11 +111,10 @@ def hessian_product(block: Block, curvature: Vector, v: Vector, v0: float) -> It
 
 def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
     """Return ``X @ coef + intercept``, (rows,)."""
-    rows = _rows(block.X)
-    if rows is None:
+    if not _is_compiled(block.X):
         return plain.raw_prediction(block, coef, intercept)
     z = np.empty(block.X.shape[0])
-    _module().predict(chosen(), rows, np.ascontiguousarray(coef, np.float64), float(intercept), z)
+    _module().predict(chosen(), _rows(block.X), np.ascontiguousarray(coef, np.float64), float(intercept), z)
     return z
 
 
@@ -123,14 +122,21 @@ def _module() -> Any:
     return compiled()
 
 
-def _rows(X: Matrix) -> tuple[Any, ...] | None:
-    """Return X as the compiled kernels take it, or None where NumPy computes.
+def _is_compiled(X: Matrix) -> bool:
+    """Tell whether the compiled kernels take X.
 
     The answer must be the same on every rank: it follows from what ranks agree on, the type of X and
-    the number of its columns. SciPy widens the indices of a matrix with many entries, whatever its columns.
+    the number of its columns.
     """
-    if chosen() == "numpy" or X.dtype not in (np.float32, np.float64) or X.shape[1] > np.iinfo(np.int32).max:
-        return None
+    is_float = X.dtype in (np.float32, np.float64)
+    return chosen() != "numpy" and is_float and X.shape[1] <= np.iinfo(np.int32).max
+
+
+def _rows(X: Matrix) -> tuple[Any, ...]:
+    """Return X as the compiled kernels take it.
+
+    SciPy widens the indices of a matrix with many entries, whatever its columns.
+    """
     if is_csr(X):
         return X.data, X.indices.astype(np.int32, copy=False), X.indptr, X.shape[1]
     return (X if X.strides[1] == X.itemsize or X.shape[1] < 2 else np.ascontiguousarray(X),)
