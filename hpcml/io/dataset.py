@@ -51,6 +51,16 @@ class Layout:
     prefetch: int = 2
     runs: int | None = None
 
+    def cut(self, rows: RowReader, comm: Communicator) -> RowPartition:
+        """Return the partition of the rows over the ranks. Local."""
+        return make_partition(
+            rows.source,
+            comm.size,
+            shard_bytes=self.shard_bytes,
+            block_rows=self.block_rows,
+            runs=self.runs,
+        )
+
 
 def fits_in_memory(
     comm: Communicator, rows: RowReader, partition: RowPartition, memory_limit: int | float
@@ -107,13 +117,7 @@ class HDF5Dataset:
         self.comm = comm
         self.n_features = rows.n_features
         self.selection = selection
-        self.partition = make_partition(
-            rows.source,
-            comm.size,
-            shard_bytes=layout.shard_bytes,
-            block_rows=layout.block_rows,
-            runs=layout.runs,
-        )
+        self.partition = layout.cut(rows, comm)
         self._mine = self.partition.shards_of(comm.rank)
         self._kept_rows = None if selection is None else self._marked(selection)
         self.n_samples = self._count_selected()

@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from hpcml.collectives import Communicator
-from hpcml.data import RowPartition, make_partition
-from hpcml.io.dataset import Layout, fits_in_memory
+from hpcml.io.dataset import fits_in_memory
 from hpcml.io.read.rows import RowReader
 from hpcml.io.read.table import HDF5Table
 from hpcml.run.inputs import make_layout
@@ -55,7 +54,7 @@ def placed(
     if wanted in ("memory", "none"):
         return Place(table, wanted, "asked for")
     layout = make_layout(spec, table)
-    partition = _cut(comm, table, layout)
+    partition = layout.cut(table, comm)
     reason = "asked for"
     if wanted == "auto":
         if fits_in_memory(comm, table, partition, layout.memory_limit):
@@ -73,16 +72,6 @@ def placed(
     return Place(staged, "scratch", reason)
 
 
-def _cut(comm: Communicator, table: HDF5Table, layout: Layout) -> RowPartition:
-    return make_partition(
-        table.source,
-        comm.size,
-        shard_bytes=layout.shard_bytes,
-        block_rows=layout.block_rows,
-        runs=layout.runs,
-    )
-
-
 def where_kept(spec: Spec, comm: Communicator, table: HDF5Table) -> str:
     """Return "memory" where the rows of a table are kept between a few passes, else "none".
 
@@ -91,7 +80,7 @@ def where_kept(spec: Spec, comm: Communicator, table: HDF5Table) -> str:
     if spec.data.cache in ("memory", "none"):
         return spec.data.cache
     layout = make_layout(spec, table)
-    fits = fits_in_memory(comm, table, _cut(comm, table, layout), layout.memory_limit)
+    fits = fits_in_memory(comm, table, layout.cut(table, comm), layout.memory_limit)
     return "memory" if fits else "none"
 
 
