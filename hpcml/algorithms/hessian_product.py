@@ -47,8 +47,9 @@ class HessianProduct:
         self._window = reduced.window
         sums = reduced.total * (size / objective.total_weight)
         mean, scale = objective.scaling
-        product = (sums[2:] - mean * sums[1]) / scale + objective.penalty.l2 * v[:d]
-        return np.append(product, sums[1]) if objective.fit_intercept else product
+        product = (sums[2:] - mean * sums[1]) / scale
+        whole = np.append(product, sums[1]) if objective.fit_intercept else product
+        return np.asarray(whole + objective.whole_penalty.l2 * v)
 
 
 def make_hessian_product(objective: Objective, w: Vector) -> HessianProduct:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +120,11 @@ class Objective:
         """Length of w, the intercept included. Local."""
         return self.data.n_features + int(self.fit_intercept)
 
+    @cached_property
+    def whole_penalty(self) -> Penalty:
+        """The penalty of all parameters in w, which leaves the intercept free. Local."""
+        return self.penalty.with_free(self.n_parameters - self.penalty.l2.size)
+
     def split(self, w: Vector) -> tuple[Vector, float]:
         """Return the weights of the scaled features and the intercept. Local."""
         d = self.data.n_features
@@ -182,13 +188,11 @@ class Objective:
         self, w: Vector, loss: MeanLoss, columns: NDArray[np.int64] | None, window: NDArray[np.int64]
     ) -> Point:
         """Return the point at w, from the loss of all rows there. Local."""
-        d = self.data.n_features
-        gradient, hessian = loss.gradient.copy(), loss.hessian.copy()
-        gradient[:d] += self.penalty.gradient(w[:d])
+        gradient, hessian = loss.gradient + self.whole_penalty.gradient(w), loss.hessian.copy()
         if columns is not None:
             on_diagonal = np.arange(columns.size)
             hessian[on_diagonal, on_diagonal] += self.penalty.l2[columns]
-        return Point(w, loss.value + self.penalty.value(w[:d]), gradient, hessian, window)
+        return Point(w, loss.value + self.penalty.value(self.split(w)[0]), gradient, hessian, window)
 
     def _hessian(self, sums: Vector, columns: NDArray[np.int64]) -> NDArray[np.float64]:
         d = columns.size
