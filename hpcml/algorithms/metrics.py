@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import raw_prediction
-from hpcml.algorithms.linear_model import LinearModel
-from hpcml.algorithms.losses import Logistic
+from hpcml.algorithms.linear_model import LinearModel, make_loss
 from hpcml.algorithms.target import check_labels
 from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.gathering import on_first
@@ -111,17 +110,41 @@ def _accuracy(of: _Evaluation) -> float:
 
 
 def _log_loss(of: _Evaluation) -> float:
-    loss = Logistic(positive=float(of.model.classes[1]))
+    loss = make_loss("logistic_regression", of.model.classes)
     return of.mean(lambda s: loss.terms(s.z, s.y).value)
 
 
 def _roc_auc(of: _Evaluation) -> float:
+    if of.model.classes.size > 2:
+        return _mean_roc_auc(of)
     z = np.concatenate([np.zeros(0), *(s.z for s in of.scored)])
     positive = np.concatenate([np.zeros(0, bool), *(s.y == of.model.classes[1] for s in of.scored)])
     value, error = roc_auc(of.comm, z, positive, of.n_rows)
     if error is not None:
         of.notes["roc_auc"] = f"from a histogram of {_BINS} bins; at most {error:.2g} off"
     return value
+
+
+def _mean_roc_auc(of: _Evaluation) -> float:
+    """Return the mean, over the classes that rows have, of each class's area against all others."""
+    classes = of.model.classes
+    z = np.concatenate([np.zeros((0, classes.size)), *(s.z for s in of.scored)])
+    y = np.concatenate([np.zeros(0), *(s.y for s in of.scored)])
+    counts = of.comm.allreduce(np.array([(y == label).sum() for label in classes]))[0]
+    there = np.flatnonzero(counts)
+    areas = [roc_auc(of.comm, _against_others(z, c), y == classes[c], of.n_rows) for c in there.tolist()]
+    if there.size < classes.size:
+        of.notes["roc_auc"] = f"the mean over {there.size} of {classes.size} classes: no row has the others"
+    elif any(error is not None for _, error in areas):
+        of.notes["roc_auc"] = f"from histograms of {_BINS} bins"
+    return float(np.mean([area for area, _ in areas]))
+
+
+def _against_others(z: Vector, c: int) -> Vector:
+    """Return ``log(p / (1 - p))`` of a class, (rows,)."""
+    others = np.delete(z, c, axis=1)
+    top = others.max(axis=1)
+    return np.asarray(z[:, c] - top - np.log(np.exp(others - top[:, None]).sum(axis=1)))
 
 
 def _rmse(of: _Evaluation) -> float:

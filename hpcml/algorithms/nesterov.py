@@ -42,7 +42,7 @@ class Nesterov:
 
     def init(self, objective: Objective, w: Vector) -> _State:
         """Return the state at w, its step from a line search. Collective, three messages, or six."""
-        smooth = replace(objective, penalty=make_penalty(objective.penalty.l2.size, objective.penalty.l2))
+        smooth = replace(objective, penalty=make_penalty(objective.n_weights, objective.penalty.l2))
         point = smooth.evaluate(w)
         norm = float(np.linalg.norm(point.gradient))
         _, step = search(smooth, point, -point.gradient, 1.0 / max(norm, 1e-300))

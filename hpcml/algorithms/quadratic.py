@@ -26,7 +26,7 @@ def minimise_model(objective: Objective, point: Point, columns: NDArray[np.int64
     minimum (Friedman, Hastie and Tibshirani 2010, doi:10.18637/jss.v033.i01; Nocedal and Wright, "Numerical
     Optimization", 2006, section 16.7).
     """
-    free = np.arange(objective.penalty.l2.size, objective.n_parameters)
+    free = np.arange(objective.n_weights, objective.n_parameters)
     picked = np.concatenate([columns, free])
     w = point.w.copy()
     w[picked] = _minimised(

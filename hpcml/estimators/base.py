@@ -155,7 +155,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if labels is not None and len(labels) != model.classes.size:
             raise SpecError(f"{len(labels)} labels for the {model.classes.size} classes of the model")
         estimator = cls(**parameters)
-        estimator.n_features_in_ = model.coef.size
+        estimator.n_features_in_ = model.coef.shape[-1]
         if feature_names is not None:
             estimator.feature_names_in_ = np.array(feature_names, object)
         estimator._set_model(model, model.classes if labels is None else np.asarray(labels), outcome)
@@ -208,15 +208,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Return where the last fit ended, if the next is to start there. Collective, if so."""
         if not self.warm_start:
             return None
-        coef, intercept = (np.ravel(getattr(self, name, ())) for name in ("coef_", "intercept_"))
+        coef, intercept = (np.atleast_1d(getattr(self, name, ())) for name in ("coef_", "intercept_"))
         bits = np.append(coef, intercept).tobytes() if coef.size else b"none"
         check_same(objective.data.comm, {"coefficients to start from": hashlib.sha256(bits).hexdigest()})
         if coef.size == 0:
             return None
-        if coef.size != objective.data.n_features:
-            n = objective.data.n_features
-            raise DataError(f"warm_start: X has {n} features, and the last fit had {coef.size}")
-        return objective.from_raw(coef.astype(np.float64), float(intercept[0]))
+        n, k = objective.data.n_features, objective.loss.n_outputs
+        if coef.shape[-1] != n:
+            raise DataError(f"warm_start: X has {n} features, and the last fit had {coef.shape[-1]}")
+        if intercept.size != k:
+            raise DataError(
+                f"warm_start: the last fit had {intercept.size} row(s) of coefficients, and y takes {k}"
+            )
+        if k > 1:
+            return objective.from_raw(coef.astype(np.float64), intercept)
+        return objective.from_raw(coef.ravel().astype(np.float64), float(intercept[0]))
 
     def _not_converged(self) -> str:
         return (
@@ -233,15 +239,16 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.reason_ = outcome.reason
 
     def _raw_prediction(self, X: Any) -> NDArray[np.float64]:
-        """Return ``X @ coef + intercept`` of my rows, (rows,). Local."""
+        """Return ``X @ coef.T + intercept`` of my rows, (rows,) or (rows, n_classes). Local."""
         check_is_fitted(self)
         if is_dataset(X):
             self._check_width(X)
             model = self._model()
             parts = [raw_prediction(block, model.coef, model.intercept) for block in X.blocks()]
-            return np.concatenate([np.zeros(0), *parts])
+            return np.concatenate([np.zeros((0, *np.shape(model.intercept))), *parts])
         # scikit-learn's own product, so that its twin gives the same bits.
-        return np.asarray(read_matrix(self, X) @ self.coef_.T + self.intercept_).reshape(-1)
+        z = np.asarray(read_matrix(self, X) @ self.coef_.T + self.intercept_)
+        return z if np.size(self.intercept_) > 1 else z.reshape(-1)
 
     def _check_width(self, data: Dataset) -> None:
         if data.n_features != self.n_features_in_:

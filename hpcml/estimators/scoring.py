@@ -47,7 +47,7 @@ def accuracy(data: Dataset, model: LinearModel) -> float:
 
     def terms(block: Block, y: Vector) -> list[Any]:
         z = raw_prediction(block, model.coef, model.intercept)
-        return [model.classes[(z > 0).astype(int)] == y]
+        return [model.predicted(z) == y]
 
     return float(_means(data, 1, terms)[0])
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
+from hpcml.algorithms.losses import Softmax
 from hpcml.algorithms.survey import Names, check_block
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import Block
@@ -69,8 +70,8 @@ def save_predictions(
 ) -> None:
     """Write `row` (number in the source) and `prediction`, a class or a mean, for each row.
 
-    With logistic regression also `probability`, of the second class; with a support vector classifier
-    `decision`, the distance from its plane in units of the margin.
+    With logistic regression also `probability`, of the second class, or (rows, n_classes) of more than two;
+    with a support vector classifier `decision`, the distance from its plane in units of the margin.
 
     Collective: one pass, and the messages of `write_predictions`.
 
@@ -94,7 +95,7 @@ def save_predictions(
     if data.n_samples == 0:
         raise shared(DataError(f"{about['data']}: no rows are left for this part of the split"))
     place = _every_row(data) if aligned else _selected_rows
-    nothing = _columns(model, np.zeros(0, np.int64), np.zeros(0))
+    nothing = _columns(model, np.zeros(0, np.int64), np.zeros((0, *np.shape(model.intercept))))
     n_rows = data.partition.n_samples if aligned else data.n_samples
     blocks = _predicted(data, model, Names(X=about["data"]), place)
     write_predictions(data.comm, path, blocks, nothing, n_rows, about)
@@ -132,6 +133,8 @@ def _columns(model: LinearModel, index: NDArray[np.int64], z: Vector) -> Columns
         return {**columns, "decision": z}
     if model.kind != "logistic_regression":
         return columns
+    if isinstance(model.loss, Softmax):
+        return {**columns, "probability": model.loss.terms(z, columns["prediction"]).curvature}
     with np.errstate(over="ignore"):
         return {**columns, "probability": 1.0 / (1.0 + np.exp(-z))}
 

@@ -68,7 +68,7 @@ def open_for_model(
     spec = file.about["spec"]["data"]
     table = open_table(comm, [rows.path], Columns(rows.x, rows.y), spec["dtype"])
     data = HDF5Dataset(table, comm=comm, selection=selection, layout=_layout(spec["partition"], cache))
-    n_features = file.arrays["coef"].size
+    n_features = file.arrays["coef"].shape[-1]
     if data.n_features != n_features:
         data.close()
         sentence = f"{rows.path}:{rows.x} has {data.n_features} columns and the model {path} has {n_features}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.rows import Piece, gram, n_sums, pieces, some_columns
 from hpcml.algorithms.losses import Loss, Terms
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.data import Block
 
 __all__ = ["raw_prediction", "shard_sums"]
@@ -20,7 +21,7 @@ __all__ = ["raw_prediction", "shard_sums"]
 Vector = NDArray[np.float64]
 
 
-def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
+def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
     """Return ``X @ coef + intercept``, (rows,). Local."""
     z = np.full(block.n_rows, intercept)
     for piece in pieces(block):
@@ -29,7 +30,7 @@ def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
 
 
 def shard_sums(
-    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None
+    block: Block, loss: Loss, coef: Vector, intercept: Intercept, columns: NDArray[np.int64] | None
 ) -> Iterator[NDArray[np.float64]]:
     """Yield a partial for each shard, with a Hessian one at a time. Local."""
     upper = None if columns is None else np.triu_indices(columns.size)

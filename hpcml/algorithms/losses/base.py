@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Formula", "IdentityLink", "Loss", "Terms", "Vector"]
+__all__ = ["Formula", "IdentityLink", "Intercept", "Loss", "Terms", "Vector"]
 
 Vector = NDArray[np.float64]
+Intercept: TypeAlias = float | Vector
+"""One number, or one for each output."""
 
 
 class Terms(NamedTuple):
@@ -41,6 +43,10 @@ class Loss(Protocol):
     @property
     def name(self) -> str:
         """The name in results and errors."""
+
+    @property
+    def n_outputs(self) -> int:
+        """How many raw predictions a row has: above 1, z and slope are (rows, n_outputs)."""
 
     @property
     def max_curvature(self) -> float:
@@ -82,6 +88,11 @@ class IdentityLink:
 
     is_convex = True
     has_log_link = False
+
+    @property
+    def n_outputs(self) -> int:
+        """One raw prediction a row."""
+        return 1
 
     def in_range(self, y: Vector) -> NDArray[np.bool_]:
         """Return that every label will do, (rows,). Local."""

@@ -33,6 +33,7 @@ class _LogLink:
     """What follows from ``slope = A - B``, ``A = exp((2 - p) z)`` and ``B = y exp((1 - p) z)``."""
 
     power: float
+    n_outputs = 1
     max_curvature = np.inf
     has_log_link = True
 
