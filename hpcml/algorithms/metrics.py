@@ -76,7 +76,7 @@ def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str], name: st
     """
     with agreed(data.comm):
         scored = [_scored(block, model, name) for block in data.blocks()]
-    n_rows = int(data.comm.allreduce(np.array([sum(s.z.size for s in scored)]))[0][0])
+    n_rows = int(data.comm.allreduce(np.array([sum(s.y.size for s in scored)]))[0][0])
     if n_rows == 0:
         raise shared(DataError("there are no rows to evaluate on"))
     _check_labels(data.comm, scored, model)
