@@ -31,8 +31,9 @@ def shard_sums(
 ) -> Iterator[NDArray[np.float64]]:
     """Yield partials, (any, n_sums), one row for each shard in order; zeros for one without rows.
 
-    With s, r and h the weight, slope and curvature of each row: ``[sum s loss, sum s r, X^T (s r)]``, and of
-    C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of C^T diag(s h) C]`` after it.
+    With s, r and h the weight, slope and curvature of each row at its raw prediction, the offset included:
+    ``[sum s loss, sum s r, X^T (s r)]``, and of C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of
+    C^T diag(s h) C]`` after it.
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ def _runs(block: Block, shard_bytes: float) -> Iterator[Block]:
 def _sums(block: Block, loss: Loss, coef: Vector, intercept: float, *, hessian: bool) -> NDArray[np.float64]:
     d = block.X.shape[1]
     out = np.empty((block.n_shards, n_sums(d, np.arange(d) if hessian else None)))
-    labels, model = (block.y, block.weight, None), (np.ascontiguousarray(coef, np.float64), float(intercept))
-    borders = (block.shards, block.pieces)
+    labels, borders = (block.y, block.weight, block.offset), (block.shards, block.pieces)
+    model = (np.ascontiguousarray(coef, np.float64), float(intercept))
     _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, hessian, out)
     return out
 
@@ -86,7 +87,7 @@ def _with_columns(
     _module().terms(chosen(), loss.formula, z, y, tuple(terms))
     curvature = terms[2] * block.weights
     # Least squares at zero with these weights has the Hessian that is wanted.
-    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature)
+    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature, offset=None)
     second = _sums(some, Squared(), np.zeros(columns.size), 0.0, hessian=True)
     return np.concatenate([first, second[:, 2 + columns.size :]], axis=1)
 
@@ -106,16 +107,16 @@ def hessian_product(block: Block, curvature: Vector, v: Vector, v0: float) -> It
     v0 : float
         Change of the intercept.
     """
-    return shard_sums(replace(block, y=None, weight=curvature), Squared(), v, v0)
+    return shard_sums(replace(block, y=None, weight=curvature, offset=None), Squared(), v, v0)
 
 
 def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,)."""
+    """Return ``X @ coef + intercept + offset``, (rows,)."""
     if not _is_compiled(block.X):
         return plain.raw_prediction(block, coef, intercept)
     z = np.empty(block.X.shape[0])
     _module().predict(chosen(), _rows(block.X), np.ascontiguousarray(coef, np.float64), float(intercept), z)
-    return z
+    return z if block.offset is None else np.add(z, block.offset, out=z)
 
 
 def _module() -> Any:
