@@ -87,7 +87,7 @@ class Model:
     alpha: float | None = key(optional(number("[0, inf)")), 1e-4, doc="strength on the mean loss")
     C: float | None = key(optional(number("(0, inf)")), None, doc="instead of alpha: alpha = 1 / (C sum w)")
     l1_ratio: float | None = key(
-        optional(number("[0, 1]")), None, shown="0.5 for elasticnet", doc="share of l1 in elasticnet"
+        optional(number("[0, 1]")), None, doc="share of l1 in elasticnet, 0.5 if not given"
     )
     fit_intercept: bool = key(boolean(), True, doc="fit an intercept, never penalised")
     class_weight: Mapping[str, float] | str | None = key(
