@@ -258,7 +258,8 @@ _ROUNDING = 2.0**-26
 def _start(loss: Loss, target: Target, has_intercept: bool) -> Start:
     """Return where a fit starts.
 
-    The slope and curvature of a log link are linear in y: the mean of y gives their means at the start.
+    The slope and curvature of a log link are linear in y: the mean of y gives their means at the start, times
+    the mean size of a row's part where rows have offsets.
     """
     if not loss.has_log_link:
         return Start(curvature=loss.max_curvature)
@@ -266,7 +267,8 @@ def _start(loss: Loss, target: Target, has_intercept: bool) -> Start:
         sentence = f"y is 0 wherever it weighs: the {loss.name} loss falls for ever as the intercept falls"
         raise shared(DataError(sentence))
     z = loss.best_constant(target.mean) if has_intercept else 0.0
-    curvature = float(loss.terms(np.array([z]), np.array([target.mean])).curvature[0])
+    at_start = loss.terms(np.array([z]), np.array([target.mean]))
+    curvature = target.size * float(at_start.curvature[0])
     return Start(z, target.least, _ROUNDING * curvature, curvature)
 
 

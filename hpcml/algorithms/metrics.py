@@ -154,7 +154,9 @@ def _rmse(of: _Evaluation) -> float:
 def _r2(of: _Evaluation) -> float:
     """``1 - sum (y - z)^2 / sum (y - mean y)^2``; as scikit-learn has it, 1 or 0 where y is constant."""
     error = of.mean(lambda s: np.square(s.z - s.y))
-    if _is_constant(of):  # the mean is rounded, so that the spread of equal labels would not be zero
+    if _is_constant(
+        of, lambda s: s.y
+    ):  # the mean is rounded, so that the spread of equal labels would not be zero
         return float(error == 0)
     mean = of.mean(lambda s: s.y)
     return 1.0 - error / of.mean(lambda s: np.square(s.y - mean))
@@ -167,20 +169,21 @@ def _deviance(of: _Evaluation) -> float:
 
 
 def _d2(of: _Evaluation) -> float:
-    """``1 - deviance / deviance of the mean of y``; 1 or 0 where y is constant."""
+    """``1 - deviance / deviance of the best constant beside the offsets``; 1 or 0 where y is constant."""
     loss, deviance = of.model.loss, _deviance(of)
-    if _is_constant(of):
+    if _is_constant(of, lambda s: s.y) and _is_constant(of, lambda s: s.block.offsets):
         return float(deviance <= 0)
-    mean = of.mean(lambda s: s.y)
+    grown = of.mean(lambda s: loss.parts(s.block.offsets, s.y)[0])
+    mean = of.mean(lambda s: loss.parts(s.block.offsets, s.y)[1]) / grown
     z = loss.best_constant(mean) if loss.has_log_link else mean
-    null = 2.0 * of.mean(lambda s: loss.terms(np.full_like(s.y, z), s.y).value - loss.least(s.y))
+    null = 2.0 * of.mean(lambda s: loss.terms(z + s.block.offsets, s.y).value - loss.least(s.y))
     return 1.0 - deviance / null
 
 
-def _is_constant(of: _Evaluation) -> bool:
-    """Tell whether all labels are equal. Collective, one message."""
-    y = np.concatenate([np.zeros(0), *(s.y for s in of.scored)])
-    ends = np.array([y.max(initial=-np.inf), -y.min(initial=np.inf)])
+def _is_constant(of: _Evaluation, column: Callable[[Scored], Vector]) -> bool:
+    """Tell whether all values of a column are equal. Collective, one message."""
+    values = np.concatenate([np.zeros(0), *map(column, of.scored)])
+    ends = np.array([values.max(initial=-np.inf), -values.min(initial=np.inf)])
     (largest, minus_smallest) = of.comm.allreduce(ends, op="max")[0]
     return bool(largest == -minus_smallest)
 

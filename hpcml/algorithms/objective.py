@@ -86,10 +86,10 @@ AT_ZERO = Start()
 
 @dataclass(frozen=True)
 class Objective:
-    """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + penalty(w)``.
+    """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b + o_i) + penalty(w)``.
 
-    u are the scaled features, s the weights of the rows. With r = slope and h = curvature of the loss
-    at each row and the strengths l2 of the penalty, ``dF/dw = (1 / sum s) sum s r u + l2 w``,
+    u are the scaled features, s the weights of the rows, o their offsets. With r = slope and h = curvature of
+    the loss at each row and the strengths l2 of the penalty, ``dF/dw = (1 / sum s) sum s r u + l2 w``,
     ``dF/db = (1 / sum s) sum s r`` and ``H = (1 / sum s) sum s h [u, 1][u, 1]^T + diag(l2, 0)``: gradient and
     Hessian are those of the smooth part. The sums are taken over the raw features x and scaled afterwards.
 
@@ -247,7 +247,7 @@ class Objective:
         lines = []
         base, slope = self.to_raw(w), self.to_raw(direction)
         for block in self.data.blocks():
-            z, q = raw_prediction(block, *base), raw_prediction(block, *slope)
+            z, q = raw_prediction(block, *base), raw_prediction(block.without_offset(), *slope)
             lines.append((block, z, q))
         return Line(self, w, direction, tuple((block.without_rows(), z, q) for block, z, q in lines))
 

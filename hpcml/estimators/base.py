@@ -120,14 +120,18 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         DataError
             The rows cannot be used. A ValueError. Both are the same on every rank.
         """
+        return self._fitted(X, y, sample_weight, None)
+
+    def _fitted(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> Self:
+        """Fit the model to rows with offsets, where it takes them. Collective."""
         comm = find_comm(self.comm, X)
         self._check_parameters(comm)
         with one_blas_thread():
-            data, classes = self._training_data(comm, X, y, sample_weight)
+            data, classes = self._training_data(comm, X, y, sample_weight, offset)
             model, result = self._solved(data, classes)
         self._set_model(model, model.classes if classes is None else classes, _outcome(result))
         if comm.rank == 0 and not result.converged:
-            warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=2)
+            warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=3)
         return self
 
     def to_sklearn(self) -> Any:
@@ -172,21 +176,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         check_same(comm, {name: str(value) for name, value in parameters.items() if name != "comm"})
 
     def _training_data(
-        self, comm: Communicator, X: Any, y: Any, sample_weight: Any
+        self, comm: Communicator, X: Any, y: Any, sample_weight: Any, offset: Any
     ) -> tuple[Dataset, NDArray[Any] | None]:
         """Return the rows to learn from, and the classes that y's codes stand for. Collective."""
         if is_dataset(X):
             with agreed(comm):
-                check_dataset(X, y, sample_weight)
+                check_dataset(X, y, sample_weight, offset)
             self._forget_names()
             self.n_features_in_ = X.n_features
             return X, None
         with validated(comm):
-            rows = read_rows(self, X, y, sample_weight, least=int(comm.size == 1), reset=True)
+            rows = read_rows(self, X, y, sample_weight, offset, least=int(comm.size == 1), reset=True)
             target = self._read_target(rows)
         check_same(comm, {"the names of features": feature_digest(self)})
         numbers, classes = self._agree_on_target(comm, target)
-        return ArrayDataset(rows.X, numbers, rows.weight, comm=comm), classes
+        return ArrayDataset(rows.X, numbers, rows.weight, rows.offset, comm=comm), classes
 
     def _forget_names(self) -> None:
         if hasattr(self, "feature_names_in_"):
@@ -239,7 +243,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.reason_ = outcome.reason
 
     def _raw_prediction(self, X: Any) -> NDArray[np.float64]:
-        """Return ``X @ coef.T + intercept`` of my rows, (rows,) or (rows, n_classes). Local."""
+        """Return ``X @ coef.T + intercept`` of my rows, with the offsets of a data set. Local."""
         check_is_fitted(self)
         if is_dataset(X):
             self._check_width(X)
@@ -257,19 +261,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
                 f"{self.n_features_in_} features as input"
             )
 
-    def _scored_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Dataset, LinearModel]:
+    def _scored_data(
+        self, X: Any, y: Any, sample_weight: Any, offset: Any = None
+    ) -> tuple[Dataset, LinearModel]:
         """Return the rows to score on, and the model whose classes are their labels. Collective."""
         check_is_fitted(self)
         comm = find_comm(self.comm, X)
         if is_dataset(X):
             with agreed(comm):
-                check_dataset(X, y, sample_weight)
+                check_dataset(X, y, sample_weight, offset)
                 self._check_width(X)
                 return X, self._model()._replace(classes=self._numeric_classes())
         with validated(comm):
-            rows = read_rows(self, X, y, sample_weight, least=int(comm.size == 1), reset=False)
+            rows = read_rows(self, X, y, sample_weight, offset, least=int(comm.size == 1), reset=False)
             numbers = self._known_target(rows)
-        return ArrayDataset(rows.X, numbers, rows.weight, comm=comm), self._model()
+        return ArrayDataset(rows.X, numbers, rows.weight, rows.offset, comm=comm), self._model()
 
     def _numeric_classes(self) -> NDArray[np.float64]:
         """Return the labels that a data set, whose y are numbers, has for the classes. Local."""

@@ -32,8 +32,9 @@ def shard_sums(
 ) -> Iterator[NDArray[np.float64]]:
     """Yield partials, (any, n_sums), one row for each shard in order; zeros for one without rows.
 
-    With s, r and h the weight, slope and curvature of each row: ``[sum s loss, sum s r, X^T (s r)]``, and of
-    C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of C^T diag(s h) C]`` after it.
+    With s, r and h the weight, slope and curvature of each row at its raw prediction, the offset included:
+    ``[sum s loss, sum s r, X^T (s r)]``, and of C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of
+    C^T diag(s h) C]`` after it.
 
     Parameters
     ----------
@@ -75,8 +76,8 @@ def _sums(
 ) -> NDArray[np.float64]:
     d = block.X.shape[1]
     out = np.empty((block.n_shards, n_sums(d, np.arange(d) if hessian else None)))
-    labels, model = (block.y, block.weight, None), (np.ascontiguousarray(coef, np.float64), float(intercept))
-    borders = (block.shards, block.pieces)
+    labels, borders = (block.y, block.weight, block.offset), (block.shards, block.pieces)
+    model = (np.ascontiguousarray(coef, np.float64), float(intercept))
     _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, hessian, out)
     return out
 
@@ -92,7 +93,7 @@ def _with_columns(
     _module().terms(chosen(), loss.formula, z, y, tuple(terms))
     curvature = terms[2] * block.weights
     # Least squares at zero with these weights has the Hessian that is wanted.
-    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature)
+    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature, offset=None)
     second = _sums(some, Squared(), np.zeros(columns.size), 0.0, hessian=True)
     return np.concatenate([first, second[:, 2 + columns.size :]], axis=1)
 
@@ -115,18 +116,18 @@ def hessian_product(block: Block, curvature: Vector, v: Vector, v0: Intercept) -
     if curvature.ndim == 2:
         anything = Softmax(tuple(range(len(v))))
         return softmax_sums(replace(block, y=None), anything, v, np.asarray(v0), curvature)
-    return shard_sums(replace(block, y=None, weight=curvature), Squared(), v, v0)
+    return shard_sums(replace(block, y=None, weight=curvature, offset=None), Squared(), v, v0)
 
 
 def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,); ``X @ coef.T + intercept`` where coef has several rows."""
+    """Return ``X @ coef + intercept + offset``, (rows,); for several rows of coef ``X @ coef.T + intercept``."""
     if coef.ndim == 2:
         return _raw_predictions(block, coef, np.asarray(intercept))
     if not _is_compiled(block.X):
         return plain.raw_prediction(block, coef, intercept)
     z = np.empty(block.X.shape[0])
     _module().predict(chosen(), _rows(block.X), np.ascontiguousarray(coef, np.float64), float(intercept), z)
-    return z
+    return z if block.offset is None else np.add(z, block.offset, out=z)
 
 
 def softmax_sums(

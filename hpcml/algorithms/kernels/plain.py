@@ -22,11 +22,11 @@ Vector = NDArray[np.float64]
 
 
 def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,). Local."""
+    """Return ``X @ coef + intercept + offset``, (rows,). Local."""
     z = np.full(block.n_rows, intercept)
     for piece in pieces(block):
         z[piece.rows] += piece.X @ coef
-    return z
+    return z if block.offset is None else np.add(z, block.offset, out=z)
 
 
 def shard_sums(
@@ -39,7 +39,9 @@ def shard_sums(
 
     def sums(piece: Piece) -> Vector:
         y = np.zeros(piece.X.shape[0]) if block.y is None else block.y[piece.rows]
-        return _piece_sums(block, piece, loss.terms(piece.X @ coef + intercept, y), columns, upper)
+        z = piece.X @ coef + intercept
+        z = z if block.offset is None else z + block.offset[piece.rows]
+        return _piece_sums(block, piece, loss.terms(z, y), columns, upper)
 
     shards = (reduce(np.add, map(sums, runs.get(i, [])), np.zeros(n_all)) for i in range(block.n_shards))
     if columns is not None:

@@ -73,6 +73,13 @@ class Loss(Protocol):
     def least(self, y: Vector) -> Vector:
         """Return the smallest value over all z at each row, or 0 where nobody asks, (rows,)."""
 
+    def parts(self, z: Vector, y: Vector) -> tuple[Vector, Vector]:
+        """Return A > 0 and B of a slope ``A - B``, (rows,) each.
+
+        The constant that is best added to every z follows from ``mean B / mean A``: its logarithm for a log
+        link, that number itself for the squared loss.
+        """
+
     def best_constant(self, mean: float) -> float:
         """Return the z at which a fit starts, from the mean of y."""
 
@@ -101,6 +108,10 @@ class IdentityLink:
     def least(self, y: Vector) -> Vector:
         """Return zeros, (rows,). Local."""
         return np.zeros_like(y)
+
+    def parts(self, z: Vector, y: Vector) -> tuple[Vector, Vector]:
+        """Return 1 and ``y - z``, which are the squared loss's. Local."""
+        return np.ones_like(y), y - z
 
     def best_constant(self, mean: float) -> float:
         """Return 0: the start is no model at all. Local."""

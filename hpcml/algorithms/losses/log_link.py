@@ -51,6 +51,10 @@ class _LogLink:
         """Return which labels are above zero, or zero for a power below 2, (rows,). Local."""
         return np.asarray(y >= 0 if self.power < 2 else y > 0)
 
+    def parts(self, z: Vector, y: Vector) -> tuple[Vector, Vector]:
+        """Return A and B at each row. Local."""
+        return _exp((2.0 - self.power) * z), y * _exp((1.0 - self.power) * z)
+
     def best_constant(self, mean: float) -> float:
         """Return the logarithm of the mean, the optimum of a model without features. Local."""
         return float(np.log(mean))
