@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpcml.algorithms.losses import Loss, Squared
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.solver import Solver
 from hpcml.errors import SpecError, shared
-
-if TYPE_CHECKING:
-    from hpcml.algorithms.admm import ADMM
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
@@ -38,9 +35,11 @@ _HESSIAN_FEATURES = 1000
 
 
 def choose_solver(
-    name: str, objective: Objective, memory: int = 10, admm: ADMM | None = None
+    name: str, objective: Objective, memory: int = 10, made: Solver | None = None
 ) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
+
+    `made` is the solver of this name with settings of its own.
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
     d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS; above it lets conjugate gradients solve
@@ -54,16 +53,14 @@ def choose_solver(
     """
     if name != "auto":
         _check_pair(name, objective.loss, objective.penalty)
-        return make_solver(name, memory, admm), "asked for"
+        return made or make_solver(name, memory), "asked for"
     chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
     _check_pair(chosen, objective.loss, objective.penalty)
     return make_solver(chosen, memory), f"auto: {why}"
 
 
-def make_solver(name: str, memory: int = 10, admm: ADMM | None = None) -> Solver:
-    """Return the solver of this name, with the pairs of L-BFGS or the settings of ADMM. Local."""
-    if name == "admm" and admm is not None:
-        return admm
+def make_solver(name: str, memory: int = 10) -> Solver:
+    """Return the solver of this name, with the pairs of L-BFGS. Local."""
     module, kind = _HOMES[name].split(":")
     solver = getattr(import_module(f"hpcml.algorithms.{module}"), kind)
     settings: dict[str, dict[str, Any]] = {"lbfgs": {"memory": memory}, "fista": {"name": "fista"}}

@@ -33,7 +33,11 @@ TASKS: Mapping[str, str] = {
 }
 _POWER = 1.5
 _L1_RATIO = 0.5
-_OF_ADMM = {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"}
+_OWN: Mapping[str, Mapping[str, Any]] = {
+    "admm": {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"},
+    "gd": {"step": "auto"},
+}
+"""Keys that one solver alone has, with their defaults."""
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -191,7 +195,9 @@ class Solver:
     reltol: float = key(number("(0, inf)"), 1e-3, later=True, doc="relative pace of ADMM's inner work")
     max_time: float | None = key(optional(duration()), None, doc="stop cleanly after this time")
     step: float | str = key(
-        auto_or(number("(0, inf)"), "auto", "constant", "armijo", "bb"), "auto", later=True, doc="step size"
+        auto_or(number("(0, inf)"), "auto", "constant", "armijo", "bb"),
+        "auto",
+        doc="gd's steps; auto is bb, constant 1 over the largest curvature, a number that step",
     )
     rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
     adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
@@ -227,10 +233,11 @@ class Solver:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Refuse keys of ADMM for another solver."""
-        for name, default in _OF_ADMM.items():
-            if values[name] != default and values["name"] != "admm":
-                raise Misfit(name, f"is of solver.name: admm, not {values['name']}; leave it out")
+        """Refuse keys of one solver for another."""
+        for solver, keys in _OWN.items():
+            for name, default in keys.items():
+                if values[name] != default and values["name"] != solver:
+                    raise Misfit(name, f"is of solver.name: {solver}, not {values['name']}; leave it out")
 
 
 @schema
