@@ -6,7 +6,7 @@ import math
 from importlib import import_module
 from typing import Any
 
-from hpcml.algorithms.losses import Loss, Squared
+from hpcml.algorithms.losses import JointHuber, Loss, Squared
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.solver import Solver
@@ -31,6 +31,8 @@ _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 """Solvers that need a penalty with a gradient."""
 _ANY_LOSS = ("gd", "lbfgs")
 """Solvers whose steps go downhill whatever the curvature of the loss."""
+_BY_ROWS = ("newton_cg",)
+"""Solvers that need a Hessian which is a sum over rows."""
 _HESSIAN_FEATURES = 1000
 
 
@@ -80,6 +82,8 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
         sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
     elif name == "admm" and not math.isfinite(loss.max_curvature):
         sentence = f"solver admm needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
+    elif name in _BY_ROWS and isinstance(loss, JointHuber):
+        sentence = f"solver {name} cannot fit a joint scale; take auto, newton or lbfgs, or give the scale"
     elif name not in _ANY_LOSS and not loss.is_convex:
         sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
     if sentence:
@@ -91,6 +95,8 @@ def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:
     count = f"{d} features are {'few enough' if is_few else 'too many'} for the"
     if not loss.is_convex:
         return "lbfgs", "the loss is not convex"
+    if not is_few and isinstance(loss, JointHuber):
+        return "lbfgs" if penalty.is_smooth else "prox_newton", "the scale is fitted too"
     if penalty.is_smooth:
         return ("newton" if is_few else "newton_cg"), f"{count} Hessian"
     if isinstance(loss, Squared) and is_few:

@@ -60,6 +60,8 @@ def model_settings(
         with_std=bool(steps) and steps[0].with_std,
         power=model.power if model.type == "tweedie_regression" else 0.0,
         class_weight=class_weight(model.class_weight, classes, labels),
+        epsilon=model.epsilon,
+        scale=None if isinstance(model.scale, str) else model.scale,
     )
 
 

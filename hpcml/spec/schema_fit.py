@@ -30,8 +30,13 @@ TASKS: Mapping[str, str] = {
     "poisson_regression": "regression",
     "gamma_regression": "regression",
     "tweedie_regression": "regression",
+    "huber_regression": "regression",
 }
-_POWER = 1.5
+_OF_MODELS: Mapping[str, Mapping[str, Any]] = {
+    "tweedie_regression": {"power": 1.5},
+    "huber_regression": {"epsilon": 1.35, "scale": "joint"},
+}
+"""Keys that one type of model alone has, with their defaults."""
 _L1_RATIO = 0.5
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "admm": {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"},
@@ -46,6 +51,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "poisson_regression": _OF_DEVIANCES,
     "gamma_regression": _OF_DEVIANCES,
     "tweedie_regression": _OF_DEVIANCES,
+    "huber_regression": ("r2", "rmse"),
 }
 
 _WORD = text(name="a word")
@@ -73,8 +79,8 @@ class Model:
             "gamma_regression",
             "tweedie_regression",
             "linear_svc",
+            "huber_regression",
             later=(
-                "huber_regression",
                 "kmeans",
                 "minibatch_kmeans",
                 "pca",
@@ -102,6 +108,12 @@ class Model:
         number("[0, inf)"),
         1.5,
         doc="of the Tweedie deviance: 0 normal, 1 Poisson, 2 gamma",
+    )
+    epsilon: float = key(number("[1, inf)"), 1.35, doc="of Huber's loss: where it becomes linear, in scales")
+    scale: float | str = key(
+        auto_or(number("(0, inf)"), "joint"),
+        "joint",
+        doc="of Huber's loss: of the residuals; joint fits it too",
     )
     n_clusters: int | None = key(optional(integer("[1, inf)")), None, later=True, doc="number of clusters")
     init: str | Path = key(
@@ -152,8 +164,10 @@ class Model:
 def _refuse_foreign(values: dict[str, Any]) -> None:
     """Refuse keys that say nothing about the type of model, and a power without a distribution."""
     kind = values["type"]
-    if values["power"] != _POWER and kind != "tweedie_regression":
-        raise Misfit("power", f"is of type tweedie_regression, not {kind}; leave it out")
+    for owner, keys in _OF_MODELS.items():
+        for name, default in keys.items():
+            if values[name] != default and kind != owner:
+                raise Misfit(name, f"is of type {owner}, not {kind}; leave it out")
     if values["l1_ratio"] != _L1_RATIO and values["penalty"] != "elasticnet":
         raise Misfit("l1_ratio", f"is of penalty elasticnet, not {values['penalty']}; leave it out")
     if 0 < values["power"] < 1:
