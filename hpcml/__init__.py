@@ -15,6 +15,7 @@ if _TYPE_CHECKING:
     from hpcml.estimators import (
         ElasticNet,
         GammaRegressor,
+        HuberRegressor,
         Lasso,
         LinearRegression,
         LinearSVC,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ElasticNet",
     "GammaRegressor",
+    "HuberRegressor",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "ElasticNet": "estimators",
     "GammaRegressor": "estimators",
+    "HuberRegressor": "estimators",
     "Lasso": "estimators",
     "LinearRegression": "estimators",
     "LinearSVC": "estimators",

@@ -92,7 +92,8 @@ def estimate(objective: Objective, reference: Reference, point: Point) -> float:
     found = _certificate(objective, reference, point)
     if found.kind != "duality_gap":
         return found.value
-    return found.value + found.intercept_gradient**2 / max(reference.value, float(np.finfo(float).eps))
+    slope = found.intercept_gradient  # a power of it would raise where it overflows
+    return found.value + slope * slope / max(reference.value, float(np.finfo(float).eps))
 
 
 def _with_best_intercept(objective: Objective, w: Vector) -> Vector:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hpcml.algorithms.losses import Loss, Squared
+from hpcml.algorithms.losses import JointHuber, Loss, Squared
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.solver import Solver
 from hpcml.errors import SpecError, shared
-
-if TYPE_CHECKING:
-    from hpcml.algorithms.admm import ADMM
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
@@ -36,13 +33,17 @@ _ANY_LOSS = ("gd", "lbfgs")
 """Solvers whose steps go downhill whatever the curvature of the loss."""
 _MANY_OUTPUTS = ("gd", "nesterov", "fista", "lbfgs", "newton_cg")
 """Solvers that do without the whole Hessian, which is built for a loss of one output alone."""
+_BY_ROWS = ("newton_cg",)
+"""Solvers that need a Hessian which is a sum over rows."""
 _HESSIAN_FEATURES = 1000
 
 
 def choose_solver(
-    name: str, objective: Objective, memory: int = 10, admm: ADMM | None = None
+    name: str, objective: Objective, memory: int = 10, made: Solver | None = None
 ) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
+
+    `made` is the solver of this name with settings of its own.
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
     d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS; above it lets conjugate gradients solve
@@ -56,16 +57,14 @@ def choose_solver(
     """
     if name != "auto":
         _check_pair(name, objective.loss, objective.penalty)
-        return make_solver(name, memory, admm), "asked for"
+        return made or make_solver(name, memory), "asked for"
     chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
     _check_pair(chosen, objective.loss, objective.penalty)
     return make_solver(chosen, memory), f"auto: {why}"
 
 
-def make_solver(name: str, memory: int = 10, admm: ADMM | None = None) -> Solver:
-    """Return the solver of this name, with the pairs of L-BFGS or the settings of ADMM. Local."""
-    if name == "admm" and admm is not None:
-        return admm
+def make_solver(name: str, memory: int = 10) -> Solver:
+    """Return the solver of this name, with the pairs of L-BFGS. Local."""
     module, kind = _HOMES[name].split(":")
     solver = getattr(import_module(f"hpcml.algorithms.{module}"), kind)
     settings: dict[str, dict[str, Any]] = {"lbfgs": {"memory": memory}, "fista": {"name": "fista"}}
@@ -90,6 +89,8 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
             f"solver {name} needs the whole Hessian, which is not built for the {loss.name} loss of "
             f"{loss.n_outputs} classes: take lbfgs, newton_cg, fista or auto"
         )
+    elif name in _BY_ROWS and isinstance(loss, JointHuber):
+        sentence = f"solver {name} cannot fit a joint scale; take auto, newton or lbfgs, or give the scale"
     elif name not in _ANY_LOSS and not loss.is_convex:
         sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
     if sentence:
@@ -104,6 +105,8 @@ def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:
     if loss.n_outputs > 1:
         why = f"the Hessian of {loss.n_outputs} classes is not built"
         return ("newton_cg", why) if penalty.is_smooth else ("fista", f"{why}, and the penalty is rough")
+    if not is_few and isinstance(loss, JointHuber):
+        return "lbfgs" if penalty.is_smooth else "prox_newton", "the scale is fitted too"
     if penalty.is_smooth:
         return ("newton" if is_few else "newton_cg"), f"{count} Hessian"
     if isinstance(loss, Squared) and is_few:

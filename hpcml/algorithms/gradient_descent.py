@@ -1,16 +1,23 @@
-"""Gradient descent with Barzilai and Borwein's steps under a line search."""
+"""Gradient descent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from hpcml.algorithms.line_search import search
 from hpcml.algorithms.objective import Objective, Point, Vector
+from hpcml.algorithms.step_rules import Armijo, BarzilaiBorwein, Constant, InverseCurvature, StepRule
 
-__all__ = ["GradientDescent"]
+__all__ = ["GradientDescent", "make_gradient_descent"]
+
+_RULES: dict[str, StepRule] = {
+    "auto": BarzilaiBorwein(),
+    "bb": BarzilaiBorwein(),
+    "armijo": Armijo(),
+    "constant": InverseCurvature(),
+}
 
 
 class _State(NamedTuple):
@@ -22,34 +29,35 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """``w <- w - t g`` with ``t = (s . s) / (s . y)`` from the last move s and its change y of gradient.
-
-    The step must improve on the largest of the last 10 values, else a line search on cached margins
-    finds one. One message an iteration where the step is accepted.
-
-    References
-    ----------
-    Barzilai and Borwein 1988, doi:10.1093/imanum/8.1.141; Raydan 1997, doi:10.1137/S1052623494266365.
-    """
+    """``w <- w - t g``, with t by a rule. One message an iteration as a rule."""
 
     state_type: ClassVar[Any] = _State
     name: str = "gd"
-    memory: int = 10
+    rule: StepRule = field(default_factory=BarzilaiBorwein)
 
     def init(self, objective: Objective, w: Vector) -> _State:
-        """Return the state at w. Collective, two messages."""
+        """Return the state at w. Collective, two messages, and what the rule's first step takes."""
         point = objective.evaluate(w)
-        norm = float(np.linalg.norm(point.gradient))
-        return _State(point, 1.0 / max(norm, 1e-300), np.full(self.memory, point.value), norm == 0.0)
+        is_flat = not point.gradient.any()
+        guess = 1.0 if is_flat or not point.is_finite else self.rule.first(objective, point)
+        return _State(point, guess, np.full(self.rule.memory, point.value), is_flat)
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state. Collective, one message as a rule."""
         point = state.point
-        reference = float(state.values.max())
-        new, t = search(objective, point, -point.gradient, state.guess, reference=reference)
+        new, t = self.rule.moved(objective, point, state.guess, state.values)
         if t == 0.0:
             return state._replace(stuck=True)
-        s, y = new.w - point.w, new.gradient - point.gradient
-        curvature = float(s @ y)
-        guess = float(s @ s) / curvature if curvature > 0 else 2 * t
-        return _State(new, guess, np.append(state.values[1:], new.value), False)
+        following = self.rule.following(point, new, t)
+        return _State(new, following, np.append(state.values[1:], new.value), False)
+
+
+def make_gradient_descent(step: float | str = "auto") -> GradientDescent:
+    """Return gradient descent with the rule of this name, or with a constant step. Local.
+
+    Parameters
+    ----------
+    step : {"auto", "bb", "armijo", "constant"} or float
+        auto is bb; constant is 1 over a bound on the curvature.
+    """
+    return GradientDescent(rule=_RULES[step] if isinstance(step, str) else Constant(step))

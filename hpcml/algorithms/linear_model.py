@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Softmax, Squared, SquaredHinge, Tweedie
+from hpcml.algorithms.losses import (
+    Gamma,
+    Huber,
+    JointHuber,
+    Logistic,
+    Loss,
+    Poisson,
+    Softmax,
+    Squared,
+    SquaredHinge,
+    Tweedie,
+)
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
@@ -45,8 +56,8 @@ class ModelSettings:
     Parameters
     ----------
     kind : str
-        logistic_regression, linear_svc, linear_regression, poisson_regression, gamma_regression or
-        tweedie_regression.
+        logistic_regression, linear_svc, linear_regression, poisson_regression, gamma_regression,
+        tweedie_regression or huber_regression.
     alpha : float or None
         Strength of the penalty on the mean loss; 0 for none.
     C : float or None
@@ -64,6 +75,10 @@ class ModelSettings:
         Of a Tweedie deviance.
     class_weight : mapping, "balanced" or None
         What the weights of a class's rows are multiplied by.
+    epsilon : float
+        Of huber_regression: residuals above epsilon times the scale count by their size alone.
+    scale : float or None
+        Of huber_regression: the scale of the residuals; None to find it along with the weights.
     """
 
     kind: str
@@ -78,6 +93,13 @@ class ModelSettings:
     with_std: bool = False
     power: float = 0.0
     class_weight: ClassWeight | None = None
+    epsilon: float = 1.35
+    scale: float | None = None
+
+    @property
+    def delta(self) -> float | None:
+        """Threshold of Huber's loss, None where its scale is fitted too. Local."""
+        return None if self.scale is None else self.epsilon * self.scale
 
     def strength(self, total_weight: float) -> float:
         """Return alpha. Local."""
@@ -99,6 +121,8 @@ class LinearModel(NamedTuple):
         Of the standardisation that was asked for; zeros and ones otherwise.
     power : float
         Of a Tweedie deviance, else 0.
+    delta : float
+        Residuals above it count by their size alone, in Huber's regression; else 0.
     """
 
     kind: str
@@ -108,11 +132,12 @@ class LinearModel(NamedTuple):
     mean: Vector
     scale: Vector
     power: float = 0.0
+    delta: float = 0.0
 
     @property
     def loss(self) -> Loss:
         """The loss that it was fitted by. Local."""
-        return make_loss(self.kind, self.classes, self.power)
+        return make_loss(self.kind, self.classes, self.power, self.delta)
 
     def predicted(self, z: Vector) -> Vector:
         """Return classes, or means, from raw predictions: ``exp(z)`` for a log link, else z. Local."""
@@ -132,11 +157,12 @@ class LinearModel(NamedTuple):
             "mean": self.mean,
             "scale": self.scale,
         }
-        return numbers | ({"power": np.array([self.power])} if self.power else {})
+        rare = {"power": self.power, "delta": self.delta}
+        return numbers | {name: np.array([number]) for name, number in rare.items() if number}
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the bits of coefficients, intercept, classes, scaling and power. Local."""
+        """SHA-256 over the bits of coefficients, intercept, classes, scaling, power and delta. Local."""
         hasher = hashlib.sha256(self.kind.encode())
         for part in self.arrays().values():
             hasher.update(np.array([part.size], "<i8").tobytes() + part.astype("<f8").tobytes())
@@ -146,12 +172,14 @@ class LinearModel(NamedTuple):
 def model_from_arrays(kind: str, arrays: Mapping[str, Vector]) -> LinearModel:
     """Return the model that `LinearModel.arrays` was taken from. Local."""
     coef, classes, mean, scale = (arrays[name] for name in ("coef", "classes", "mean", "scale"))
-    power = float(arrays["power"][0]) if "power" in arrays else 0.0
+    power, delta = (float(arrays[name][0]) if name in arrays else 0.0 for name in ("power", "delta"))
     intercept = arrays["intercept"] if coef.ndim == 2 else float(arrays["intercept"][0])
-    return LinearModel(kind, coef, intercept, classes, mean, scale, power)
+    return LinearModel(kind, coef, intercept, classes, mean, scale, power, delta)
 
 
-def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) -> Loss:
+def make_loss(
+    kind: str, classes: Sequence[float] | Vector, power: float = 0.0, delta: float | None = None
+) -> Loss:
     """Return the loss of a model. Local.
 
     Parameters
@@ -162,6 +190,8 @@ def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) 
         Labels in order, of a classifier.
     power : float
         Of a Tweedie deviance: 0 is least squares, 1 Poisson and 2 gamma.
+    delta : float or None
+        Of Huber's loss; None for the one whose scale is fitted too.
 
     Raises
     ------
@@ -174,6 +204,8 @@ def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) 
             return Softmax(tuple(float(label) for label in classes))
         positive = float(classes[1])
         return Logistic(positive) if kind == "logistic_regression" else SquaredHinge(positive)
+    if kind == "huber_regression":
+        return JointHuber() if delta is None else Huber(delta)
     powers = {"linear_regression": 0.0, "poisson_regression": 1.0, "gamma_regression": 2.0}
     losses: dict[float, Loss] = {0.0: Squared(), 1.0: Poisson(), 2.0: Gamma()}
     power = powers.get(kind, power)
@@ -228,7 +260,7 @@ def make_objective(
     SpecError
         Weights of classes that are not there.
     """
-    loss = make_loss(settings.kind, found.classes, settings.power)
+    loss = make_loss(settings.kind, found.classes, settings.power, settings.delta)
     full = known or fit_scaling(data, True, True)
     d, total, has_intercept = data.n_features, found.total_weight, settings.fit_intercept
     asked = Scaling(
@@ -238,7 +270,12 @@ def make_objective(
         from hpcml.algorithms.class_weight import reweighted  # few runs have weights of classes
 
         data, total = reweighted(data, found.classes, settings.class_weight)
-    start = _start(loss, target, has_intercept)
+    if is_joint := isinstance(loss, JointHuber):
+        from hpcml.algorithms.joint_scale import JointScale, joint_start  # few runs fit a scale
+
+        start = joint_start(data, total, has_intercept)
+    else:
+        start = _start(loss, target, has_intercept)
     alpha = settings.strength(total) * np.broadcast_to(settings.factors, (d,))
     l2 = alpha * (1 - settings.l1_ratio) * np.square(asked.scale)
     l1 = alpha * settings.l1_ratio * asked.scale
@@ -248,7 +285,8 @@ def make_objective(
     strengths = (l2 / np.square(scale), l1 / scale, settings.lower * scale, settings.upper * scale)
     k = loss.n_outputs
     penalty = make_penalty(k * d, *(np.tile(each, k) for each in strengths))
-    return Objective(data, loss, penalty, scaling, total, has_intercept, ballot or Ballot(), start), asked
+    parts = (data, loss, penalty, scaling, total, has_intercept, ballot or Ballot(), start)
+    return JointScale(*parts, settings.epsilon) if is_joint else Objective(*parts), asked
 
 
 _ROUNDING = 2.0**-26
@@ -275,8 +313,18 @@ def _start(loss: Loss, target: Target, has_intercept: bool) -> Start:
 def make_model(
     objective: Objective, w: Vector, settings: ModelSettings, classes: Vector, asked: Scaling
 ) -> LinearModel:
-    """Return the model on the original features; intercepts of several classes have mean zero. Local."""
+    """Return the model on the original features; intercepts of several classes have mean zero.
+
+    Local; for a scale that is fitted Collective, one pass.
+    """
     coef, intercept = objective.to_raw(w)
     if isinstance(intercept, np.ndarray):
         intercept = intercept - intercept.mean()
-    return LinearModel(settings.kind, coef, intercept, classes, asked.mean, asked.scale, settings.power)
+    delta = settings.delta or 0.0
+    if isinstance(objective.loss, JointHuber):
+        from hpcml.algorithms.joint_scale import threshold_at
+
+        delta = threshold_at(objective, w)
+    return LinearModel(
+        settings.kind, coef, intercept, classes, asked.mean, asked.scale, settings.power, delta
+    )

@@ -10,6 +10,7 @@ from hpcml.errors import SpecError
 from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
 from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
+from hpcml.estimators.huber import HuberRegressor
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.svc import LinearSVC
@@ -17,6 +18,7 @@ from hpcml.estimators.svc import LinearSVC
 __all__ = [
     "ElasticNet",
     "GammaRegressor",
+    "HuberRegressor",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
@@ -35,6 +37,7 @@ _CLASSES: dict[str, type[LinearEstimator]] = {
     "poisson_regression": PoissonRegressor,
     "gamma_regression": GammaRegressor,
     "tweedie_regression": TweedieRegressor,
+    "huber_regression": HuberRegressor,
 }
 
 

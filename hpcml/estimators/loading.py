@@ -44,9 +44,11 @@ def load_model(path: str | Path) -> LinearEstimator:
     strength = about["alpha"] * about["total_weight"]
     if about["kind"] in CLASSIFIERS:
         settings["C"] = 1.0 / strength if strength else float("inf")
-    else:  # a Ridge takes its strength on the sum, the others on the mean
+    else:  # Ridge and HuberRegressor take their strength on the sum, the others on the mean
         is_ridge = about["kind"] == "linear_regression" and not ratio
-        settings["alpha"] = strength if is_ridge else about["alpha"]
+        is_huber = about["kind"] == "huber_regression"
+        settings["alpha"] = strength if is_ridge or is_huber else about["alpha"]
+        settings |= {"epsilon": spec["epsilon"]} if is_huber else {}
     outcome = Outcome(**{name: about[name] for name in Outcome._fields})
     return estimator_from_model(
         model, labels=about["labels"], feature_names=about["feature_names"], outcome=outcome, **settings

@@ -18,7 +18,7 @@ from hpcml.io.read.opening import open_file
 __all__ = ["ModelFile", "read_model", "write_model"]
 
 _ARRAYS = ("coef", "intercept", "classes", "mean", "scale")
-_SOME_HAVE = ("power",)
+_SOME_HAVE = ("power", "delta")
 
 
 class ModelFile(NamedTuple):

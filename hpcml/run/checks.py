@@ -12,6 +12,7 @@ from hpcml.spec import Spec, science
 __all__ = ["check_spec", "spec_hash", "warnings_of"]
 
 _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
+_UNBOUNDED = ("poisson_regression", "gamma_regression", "tweedie_regression")
 
 
 def check_spec(spec: Spec) -> None:
@@ -24,6 +25,7 @@ def check_spec(spec: Spec) -> None:
     """
     _check_model(spec)
     _check_loss(spec)
+    _check_curvature(spec)
     _check_tables(spec)
     _check_rows(spec)
     _check_exposure(spec)
@@ -37,11 +39,6 @@ def _check_model(spec: Spec) -> None:
         raise SpecError(
             f"solver.name: {name} needs a penalty with a gradient, which {rough[0]} does not have; write "
             "auto, prox_newton or fista"
-        )
-    if name == "admm" and model.type in ("poisson_regression", "gamma_regression", "tweedie_regression"):
-        raise SpecError(
-            f"solver.name: admm needs a loss of bounded curvature, which model.type: {model.type} does not "
-            "have; write auto"
         )
     if name == "gram" and model.type != "linear_regression":
         raise SpecError(f"solver.name: gram is of linear_regression, not {model.type}; write auto")
@@ -64,6 +61,21 @@ def _check_loss(spec: Spec) -> None:
         raise SpecError(
             f"solver.name: {solver.name} needs a convex loss, which model.power: {model.power:g} does not "
             "make; write auto, lbfgs or gd"
+        )
+
+
+def _check_curvature(spec: Spec) -> None:
+    """Refuse what needs a bound on the curvature of the loss where there is none."""
+    kind, solver = spec.model.type, spec.solver
+    is_joint = kind == "huber_regression" and spec.model.scale == "joint"
+    is_constant = solver.name == "gd" and solver.step == "constant"
+    key = "solver.step: constant" if is_constant else f"solver.name: {solver.name}"
+    cure = "auto, bb or armijo" if is_constant else "auto"
+    if is_joint and solver.name in ("newton_cg", "admm"):
+        raise SpecError(f"{key} cannot fit model.scale: joint; write {cure}, or a number for model.scale")
+    if (is_constant or solver.name == "admm") and (is_joint or kind in _UNBOUNDED):
+        raise SpecError(
+            f"{key} needs a loss of bounded curvature, which model.type: {kind} does not have; write {cure}"
         )
 
 

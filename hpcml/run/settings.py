@@ -13,10 +13,10 @@ from hpcml.errors import SpecError, shared
 from hpcml.spec import Spec
 
 if TYPE_CHECKING:
-    from hpcml.algorithms.admm import ADMM
     from hpcml.algorithms.class_weight import ClassWeight
+    from hpcml.algorithms.solver import Solver
 
-__all__ = ["admm_settings", "class_weight", "model_settings"]
+__all__ = ["class_weight", "model_settings", "own_solver"]
 
 
 def model_settings(
@@ -60,18 +60,24 @@ def model_settings(
         with_std=bool(steps) and steps[0].with_std,
         power=model.power if model.type == "tweedie_regression" else 0.0,
         class_weight=class_weight(model.class_weight, classes, labels),
+        epsilon=model.epsilon,
+        scale=None if isinstance(model.scale, str) else model.scale,
     )
 
 
-def admm_settings(spec: Spec) -> ADMM | None:
-    """Return ADMM as the solver section has it, None for another solver. Local."""
-    if spec.solver.name != "admm":
-        return None
-    from hpcml.algorithms.admm import ADMM
+def own_solver(spec: Spec) -> Solver | None:
+    """Return the solver that the solver section has keys of its own for, None for another. Local."""
+    solver = spec.solver
+    if solver.name == "gd":
+        from hpcml.algorithms.gradient_descent import make_gradient_descent
 
-    rho, solver = spec.solver.rho, spec.solver
-    first = ADMM.rho if isinstance(rho, str) else rho
-    return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
+        return make_gradient_descent(solver.step)
+    if solver.name == "admm":
+        from hpcml.algorithms.admm import ADMM
+
+        first = ADMM.rho if isinstance(solver.rho, str) else solver.rho
+        return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
+    return None
 
 
 def _each(

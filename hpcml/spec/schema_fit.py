@@ -30,10 +30,19 @@ TASKS: Mapping[str, str] = {
     "poisson_regression": "regression",
     "gamma_regression": "regression",
     "tweedie_regression": "regression",
+    "huber_regression": "regression",
 }
-_POWER = 1.5
+_OF_MODELS: Mapping[str, Mapping[str, Any]] = {
+    "tweedie_regression": {"power": 1.5},
+    "huber_regression": {"epsilon": 1.35, "scale": "joint"},
+}
+"""Keys that one type of model alone has, with their defaults."""
 _L1_RATIO = 0.5
-_OF_ADMM = {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"}
+_OWN: Mapping[str, Mapping[str, Any]] = {
+    "admm": {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"},
+    "gd": {"step": "auto"},
+}
+"""Keys that one solver alone has, with their defaults."""
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -42,6 +51,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "poisson_regression": _OF_DEVIANCES,
     "gamma_regression": _OF_DEVIANCES,
     "tweedie_regression": _OF_DEVIANCES,
+    "huber_regression": ("r2", "rmse"),
 }
 
 _WORD = text(name="a word")
@@ -69,8 +79,8 @@ class Model:
             "gamma_regression",
             "tweedie_regression",
             "linear_svc",
+            "huber_regression",
             later=(
-                "huber_regression",
                 "kmeans",
                 "minibatch_kmeans",
                 "pca",
@@ -100,6 +110,12 @@ class Model:
         number("[0, inf)"),
         1.5,
         doc="of the Tweedie deviance: 0 normal, 1 Poisson, 2 gamma",
+    )
+    epsilon: float = key(number("[1, inf)"), 1.35, doc="of Huber's loss: where it becomes linear, in scales")
+    scale: float | str = key(
+        auto_or(number("(0, inf)"), "joint"),
+        "joint",
+        doc="of Huber's loss: of the residuals; joint fits it too",
     )
     n_clusters: int | None = key(optional(integer("[1, inf)")), None, later=True, doc="number of clusters")
     init: str | Path = key(
@@ -152,8 +168,10 @@ class Model:
 def _refuse_foreign(values: dict[str, Any]) -> None:
     """Refuse keys that say nothing about the type of model, and a power without a distribution."""
     kind = values["type"]
-    if values["power"] != _POWER and kind != "tweedie_regression":
-        raise Misfit("power", f"is of type tweedie_regression, not {kind}; leave it out")
+    for owner, keys in _OF_MODELS.items():
+        for name, default in keys.items():
+            if values[name] != default and kind != owner:
+                raise Misfit(name, f"is of type {owner}, not {kind}; leave it out")
     if values["l1_ratio"] is not None and values["penalty"] != "elasticnet":
         raise Misfit("l1_ratio", f"is of penalty elasticnet, not {values['penalty']}; leave it out")
     if 0 < values["power"] < 1:
@@ -195,7 +213,9 @@ class Solver:
     reltol: float = key(number("(0, inf)"), 1e-3, later=True, doc="relative pace of ADMM's inner work")
     max_time: float | None = key(optional(duration()), None, doc="stop cleanly after this time")
     step: float | str = key(
-        auto_or(number("(0, inf)"), "auto", "constant", "armijo", "bb"), "auto", later=True, doc="step size"
+        auto_or(number("(0, inf)"), "auto", "constant", "armijo", "bb"),
+        "auto",
+        doc="gd's steps; auto is bb, constant 1 over the largest curvature, a number that step",
     )
     rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
     adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
@@ -231,10 +251,11 @@ class Solver:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Refuse keys of ADMM for another solver."""
-        for name, default in _OF_ADMM.items():
-            if values[name] != default and values["name"] != "admm":
-                raise Misfit(name, f"is of solver.name: admm, not {values['name']}; leave it out")
+        """Refuse keys of one solver for another."""
+        for solver, keys in _OWN.items():
+            for name, default in keys.items():
+                if values[name] != default and values["name"] != solver:
+                    raise Misfit(name, f"is of solver.name: {solver}, not {values['name']}; leave it out")
 
 
 @schema

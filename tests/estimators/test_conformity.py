@@ -22,6 +22,7 @@ from hpcml.errors import DataError, SpecError
 from hpcml.estimators import (
     ElasticNet,
     GammaRegressor,
+    HuberRegressor,
     Lasso,
     LinearRegression,
     LinearSVC,
@@ -45,6 +46,7 @@ ALL = [
     GammaRegressor(),
     TweedieRegressor(),
     TweedieRegressor(power=1.5),
+    HuberRegressor(),
 ]
 each = pytest.mark.parametrize("estimator", ALL, ids=lambda estimator: type(estimator).__name__)
 

@@ -37,6 +37,13 @@ CASES = {
         **NO_TEST,
     },
     "weights": {"model": {"type": "logistic_regression", "C": 1.0, "class_weight": {"0": 2.0}}, **NO_TEST},
+    "huber": {"model": {"type": "huber_regression", "alpha": 0.01}, "data__y": "t", **NO_TEST},
+    "huber of a known scale": {
+        "model": {"type": "huber_regression", "alpha": 0.01, "scale": 0.5, "epsilon": 2.0},
+        "data__y": "t",
+        "solver__name": "newton_cg",
+        **NO_TEST,
+    },
 }
 TWINS = {
     "poisson": (reference.PoissonRegressor(alpha=0.01, solver="newton-cholesky", tol=1e-12), 1.0),
@@ -93,7 +100,7 @@ def test_the_same_on_any_number_of_ranks(ran, case):
     assert len(set(written)) == 1
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TWINS)
 def test_against_scikit_learn(ran, counted, case):
     twin, power = TWINS[case]
     spec = small.tree(counted, **CASES[case])["data"]
@@ -119,6 +126,20 @@ def test_against_scikit_learn(ran, counted, case):
         assert abs(model.C - twin.C) < 1e-9
 
 
+def test_huber_against_scikit_learn(ran, counted):
+    with h5py.File(counted) as file:
+        X, y = file["X"][()], file["t"][()]
+    model, known = hpcml.load_model(ran / "1-huber"), hpcml.load_model(ran / "1-huber of a known scale")
+    twin = reference.HuberRegressor(alpha=0.01 * len(y), tol=1e-9, max_iter=10**4).fit(X, y)
+    assert model.alpha == pytest.approx(twin.alpha)
+    np.testing.assert_allclose(model.coef_, twin.coef_, atol=1e-4)
+    assert model.scale_ == pytest.approx(twin.scale_, rel=1e-4)
+    assert list(small.result_of(ran / "1-huber")["metrics"]) == ["r2", "rmse"]
+    assert (known.scale_, known.epsilon) == (0.5, 2.0)
+    slope = np.clip(X @ known.coef_ + known.intercept_ - y, -1.0, 1.0)  # where the gradient vanishes
+    np.testing.assert_allclose(X.T @ slope / len(y) + 0.01 * known.coef_, 0.0, atol=1e-5)
+
+
 REFUSED = {
     "between": ({"model": {"type": "tweedie_regression", "power": 0.5}}, 2, "model.power: no Tweedie"),
     "above": ({"model": {"type": "tweedie_regression", "power": 3}}, 2, "solver.uncertified: allow"),
@@ -130,6 +151,12 @@ REFUSED = {
         2,
         "solver.name: newton needs a convex loss",
     ),
+    "joint scale": (
+        {"model": {"type": "huber_regression"}, "solver__name": "admm"},
+        2,
+        "solver.name: admm cannot fit model.scale: joint",
+    ),
+    "epsilon": ({"model": {"type": "linear_regression", "epsilon": 2}}, 2, "model.epsilon: is of type huber"),
     "power": ({"model": {"type": "poisson_regression", "power": 1.2}}, 2, "model.power: is of type tweedie"),
     "weights": (
         {"model": {"type": "poisson_regression", "class_weight": "balanced"}},

@@ -122,6 +122,14 @@ REFUSED = {
         {"model": LOGISTIC, "solver": {"name": "newton", "rho": 2}},
         "solver.rho: is of solver.name: admm, not newton; leave it out",
     ),
+    "step": (
+        {"model": LOGISTIC, "solver": {"name": "newton", "step": "bb"}},
+        "solver.step: is of solver.name: gd, not newton; leave it out",
+    ),
+    "constant step": (
+        {"model": {"type": "poisson_regression"}, "solver": {"name": "gd", "step": "constant"}},
+        "solver.step: constant needs a loss of bounded curvature",
+    ),
     "crossing": (
         {"model": {**LOGISTIC, "lower": 0.5}},
         "model.lower: '0.5' does not fit; write a number <= 0",

@@ -285,7 +285,6 @@ LATER = [
             ("data.split.validation", "0.1"),
             ("model.n_clusters", "3"),
             ("model.init_args", "{a: 1}"),
-            ("solver.step", "0.5"),
             ("solver.local", "newton"),
             ("solver.warm_start", "previous"),
             ("solver.early_stopping", "{metric: r2}"),

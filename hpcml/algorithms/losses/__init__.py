@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcml.algorithms.losses.base import Loss, Terms
-from hpcml.algorithms.losses.distance import Huber, Squared
+from hpcml.algorithms.losses.distance import Huber, JointHuber, Squared
 from hpcml.algorithms.losses.log_link import Gamma, Poisson, Tweedie
 from hpcml.algorithms.losses.softmax import Softmax
 from hpcml.algorithms.losses.two_classes import Logistic, SquaredHinge
@@ -11,6 +11,7 @@ from hpcml.algorithms.losses.two_classes import Logistic, SquaredHinge
 __all__ = [
     "Gamma",
     "Huber",
+    "JointHuber",
     "Logistic",
     "Loss",
     "Poisson",

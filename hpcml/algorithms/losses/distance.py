@@ -8,7 +8,7 @@ import numpy as np
 
 from hpcml.algorithms.losses.base import Formula, IdentityLink, Terms, Vector
 
-__all__ = ["Huber", "Squared"]
+__all__ = ["Huber", "JointHuber", "Squared"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,14 @@ class Huber(IdentityLink):
         # slope (r - slope / 2) is both cases, and does not square what is large.
         value = slope * (residual - 0.5 * slope)
         return Terms(value, slope, (np.abs(residual) <= self.delta).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class JointHuber(Huber):
+    """Huber's loss of ``z / sigma`` for a scale sigma that is fitted too; here at a scale of one.
+
+    Its curvature in the unit of y, ``1 / sigma``, has no bound.
+    """
+
+    name: str = "huber with a joint scale"
+    max_curvature: float = np.inf
