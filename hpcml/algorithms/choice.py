@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpcml.algorithms.losses import Loss, Squared
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.solver import Solver
 from hpcml.errors import SpecError, shared
-
-if TYPE_CHECKING:
-    from hpcml.algorithms.admm import ADMM
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
@@ -27,6 +24,7 @@ _HOMES = {
     "prox_newton": "proximal_newton:ProximalNewton",
     "gram": "gram:Gram",
     "admm": "admm:ADMM",
+    "sgd": "sgd:SGD",
 }
 """Module and class of each solver: a rank opens the files of its own alone."""
 SOLVERS = tuple(_HOMES)
@@ -34,11 +32,13 @@ _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 """Solvers that need a penalty with a gradient."""
 _ANY_LOSS = ("gd", "lbfgs")
 """Solvers whose steps go downhill whatever the curvature of the loss."""
+_BOUNDED = ("admm", "sgd")
+"""Solvers that need a largest curvature of the loss."""
 _HESSIAN_FEATURES = 1000
 
 
 def choose_solver(
-    name: str, objective: Objective, memory: int = 10, admm: ADMM | None = None
+    name: str, objective: Objective, memory: int = 10, given: Solver | None = None
 ) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
@@ -54,16 +54,16 @@ def choose_solver(
     """
     if name != "auto":
         _check_pair(name, objective.loss, objective.penalty)
-        return make_solver(name, memory, admm), "asked for"
+        return make_solver(name, memory, given), "asked for"
     chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
     _check_pair(chosen, objective.loss, objective.penalty)
     return make_solver(chosen, memory), f"auto: {why}"
 
 
-def make_solver(name: str, memory: int = 10, admm: ADMM | None = None) -> Solver:
-    """Return the solver of this name, with the pairs of L-BFGS or the settings of ADMM. Local."""
-    if name == "admm" and admm is not None:
-        return admm
+def make_solver(name: str, memory: int = 10, given: Solver | None = None) -> Solver:
+    """Return the solver of this name, with the pairs of L-BFGS, or the one that is given. Local."""
+    if given is not None:
+        return given
     module, kind = _HOMES[name].split(":")
     solver = getattr(import_module(f"hpcml.algorithms.{module}"), kind)
     settings: dict[str, dict[str, Any]] = {"lbfgs": {"memory": memory}, "fista": {"name": "fista"}}
@@ -81,8 +81,8 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
         )
     elif name == "gram" and not isinstance(loss, Squared):
         sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
-    elif name == "admm" and not math.isfinite(loss.max_curvature):
-        sentence = f"solver admm needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
+    elif name in _BOUNDED and not math.isfinite(loss.max_curvature):
+        sentence = f"solver {name} needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
     elif name not in _ANY_LOSS and not loss.is_convex:
         sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
     if sentence:

@@ -30,7 +30,7 @@ from hpcml.run.phases import Phases
 from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
-from hpcml.run.settings import admm_settings, model_settings
+from hpcml.run.settings import model_settings, solver_settings
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -208,7 +208,7 @@ class Run:
         objective, asked = make_objective(
             train, settings, parts.found, saver.ballot, parts.scaling, parts.target
         )
-        solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory, admm_settings(spec))
+        solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory, solver_settings(spec))
         self._show(f"solving with {solver.name} ({why})")
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0

@@ -15,8 +15,9 @@ from hpcml.spec import Spec
 if TYPE_CHECKING:
     from hpcml.algorithms.admm import ADMM
     from hpcml.algorithms.class_weight import ClassWeight
+    from hpcml.algorithms.solver import Solver
 
-__all__ = ["admm_settings", "class_weight", "model_settings"]
+__all__ = ["admm_settings", "class_weight", "model_settings", "sgd_settings", "solver_settings"]
 
 
 def model_settings(
@@ -72,6 +73,24 @@ def admm_settings(spec: Spec) -> ADMM | None:
     rho, solver = spec.solver.rho, spec.solver
     first = ADMM.rho if isinstance(rho, str) else rho
     return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
+
+
+def sgd_settings(spec: Spec) -> Solver | None:
+    """Return SGD as the solver section has it, None for another solver. Local."""
+    if spec.solver.name != "sgd":
+        return None
+    from hpcml.algorithms.averaged_sgd import AveragedSGD
+    from hpcml.algorithms.sgd import SGD
+
+    solver = spec.solver
+    rows = None if isinstance(solver.batch_size, str) else solver.batch_size
+    kind = AveragedSGD if solver.averaging else SGD
+    return kind(rows, solver.learning_rate, spec.seed)
+
+
+def solver_settings(spec: Spec) -> Solver | None:
+    """Return the solver if it is one with settings of its own, else None. Local."""
+    return admm_settings(spec) or sgd_settings(spec)
 
 
 def _each(

@@ -34,6 +34,7 @@ TASKS: Mapping[str, str] = {
 _POWER = 1.5
 _L1_RATIO = 0.5
 _OF_ADMM = {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"}
+_OF_SGD = {"batch_size": "auto", "learning_rate": 1.0, "averaging": False}
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -174,10 +175,10 @@ class Solver:
             "gram",
             "admm",
             "fista",
+            "sgd",
             later=(
                 "proximal_gd",
                 "async_admm",
-                "sgd",
                 "local_sgd",
             ),
         ),
@@ -207,8 +208,9 @@ class Solver:
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
-    batch_size: int = key(integer("[1, inf)"), 1024, later=True, doc="rows of a mini-batch")
-    learning_rate: float = key(number("(0, inf)"), 0.1, later=True, doc="first step of the SGD family")
+    batch_size: int | str = key(auto_or(integer("[1, inf)")), "auto", doc="SGD's rows of a mini-batch, about")
+    learning_rate: float = key(number("(0, inf)"), 1.0, doc="SGD's first step times the largest curvature")
+    averaging: bool = key(boolean(), False, doc="SGD: average iterates, do not reduce variance")
     schedule: str = key(_WORD, "inv_scaling", later=True, doc="how the step of the SGD family shrinks")
     momentum: float = key(number("[0, 1)"), 0.9, later=True, doc="momentum of the SGD family")
     average_every: int = key(integer("[1, inf)"), 1, later=True, doc="epochs between averages")
@@ -227,10 +229,11 @@ class Solver:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Refuse keys of ADMM for another solver."""
-        for name, default in _OF_ADMM.items():
-            if values[name] != default and values["name"] != "admm":
-                raise Misfit(name, f"is of solver.name: admm, not {values['name']}; leave it out")
+        """Refuse keys of ADMM and of SGD for another solver."""
+        for solver, keys in (("admm", _OF_ADMM), ("sgd", _OF_SGD)):
+            for name, default in keys.items():
+                if values[name] != default and values["name"] != solver:
+                    raise Misfit(name, f"is of solver.name: {solver}, not {values['name']}; leave it out")
 
 
 @schema
