@@ -24,6 +24,7 @@ _HOMES = {
     "prox_newton": "proximal_newton:ProximalNewton",
     "gram": "gram:Gram",
     "admm": "admm:ADMM",
+    "sgd": "sgd:SGD",
 }
 """Module and class of each solver: a rank opens the files of its own alone."""
 SOLVERS = tuple(_HOMES)
@@ -35,6 +36,8 @@ _MANY_OUTPUTS = ("gd", "nesterov", "fista", "lbfgs", "newton_cg")
 """Solvers that do without the whole Hessian, which is built for a loss of one output alone."""
 _BY_ROWS = ("newton_cg",)
 """Solvers that need a Hessian which is a sum over rows."""
+_BOUNDED = ("admm", "sgd")
+"""Solvers that need a largest curvature of the loss."""
 _HESSIAN_FEATURES = 1000
 
 
@@ -82,8 +85,8 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
         )
     elif name == "gram" and not isinstance(loss, Squared):
         sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
-    elif name == "admm" and not math.isfinite(loss.max_curvature):
-        sentence = f"solver admm needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
+    elif name in _BOUNDED and not math.isfinite(loss.max_curvature):
+        sentence = f"solver {name} needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
     elif loss.n_outputs > 1 and name not in _MANY_OUTPUTS:
         sentence = (
             f"solver {name} needs the whole Hessian, which is not built for the {loss.name} loss of "

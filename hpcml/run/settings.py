@@ -77,7 +77,17 @@ def own_solver(spec: Spec) -> Solver | None:
 
         first = ADMM.rho if isinstance(solver.rho, str) else solver.rho
         return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
-    return None
+    return _sgd(spec) if solver.name == "sgd" else None
+
+
+def _sgd(spec: Spec) -> Solver:
+    from hpcml.algorithms.averaged_sgd import AveragedSGD
+    from hpcml.algorithms.sgd import SGD
+
+    solver = spec.solver
+    rows = None if isinstance(solver.batch_size, str) else solver.batch_size
+    kind = AveragedSGD if solver.averaging else SGD
+    return kind(rows, solver.learning_rate, spec.seed)
 
 
 def _each(

@@ -41,6 +41,7 @@ _L1_RATIO = 0.5
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "admm": {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"},
     "gd": {"step": "auto"},
+    "sgd": {"batch_size": "auto", "learning_rate": 1.0, "averaging": False},
 }
 """Keys that one solver alone has, with their defaults."""
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
@@ -196,10 +197,10 @@ class Solver:
             "gram",
             "admm",
             "fista",
+            "sgd",
             later=(
                 "proximal_gd",
                 "async_admm",
-                "sgd",
                 "local_sgd",
             ),
         ),
@@ -231,8 +232,9 @@ class Solver:
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
-    batch_size: int = key(integer("[1, inf)"), 1024, later=True, doc="rows of a mini-batch")
-    learning_rate: float = key(number("(0, inf)"), 0.1, later=True, doc="first step of the SGD family")
+    batch_size: int | str = key(auto_or(integer("[1, inf)")), "auto", doc="SGD's rows of a mini-batch, about")
+    learning_rate: float = key(number("(0, inf)"), 1.0, doc="SGD's first step times the largest curvature")
+    averaging: bool = key(boolean(), False, doc="SGD: average iterates, do not reduce variance")
     schedule: str = key(_WORD, "inv_scaling", later=True, doc="how the step of the SGD family shrinks")
     momentum: float = key(number("[0, 1)"), 0.9, later=True, doc="momentum of the SGD family")
     average_every: int = key(integer("[1, inf)"), 1, later=True, doc="epochs between averages")

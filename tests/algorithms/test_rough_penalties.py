@@ -30,8 +30,8 @@ from hpcml.collectives import CountingCommunicator, run_threads
 from hpcml.errors import SpecError
 
 TIGHT = Rules(20_000, 1e-12)
-LINEAR = ("nesterov", "prox_newton", "gram", "admm")
-LOGISTIC = ("nesterov", "prox_newton", "admm")
+LINEAR = ("nesterov", "prox_newton", "gram", "admm", "sgd")
+LOGISTIC = ("nesterov", "prox_newton", "admm", "sgd")
 FORMS = pytest.mark.parametrize("make", [lambda p: p, as_csr], ids=["dense", "csr"])
 
 

@@ -80,11 +80,11 @@ DATA = {
 
 
 def is_refused(name, objective):
-    """A loss of unbounded curvature is not for ADMM, which says so."""
-    if name != "admm" or np.isfinite(objective.loss.max_curvature):
+    """A loss of unbounded curvature is not for ADMM and SGD, which say so."""
+    if name not in ("admm", "sgd") or np.isfinite(objective.loss.max_curvature):
         return False
     with pytest.raises(
-        SpecError, match=r"solver admm needs a loss of bounded curvature, and the loss is \w+"
+        SpecError, match=rf"solver {name} needs a loss of bounded curvature, and the loss is \w+"
     ):
         choose_solver(name, objective)
     return True
@@ -173,11 +173,14 @@ def test_one_message_an_iteration(name, kind):
 
     result = run_solver(objective, make_solver(name), Rules(200, 1e-6), callback=note)
     assert result.converged
-    assert 2 <= taken[0] <= {"nesterov": 6, "prox_newton": 4, "admm": 4}.get(name, 2)
+    assert 2 <= taken[0] <= {"nesterov": 6, "prox_newton": 4, "admm": 4, "sgd": 18}.get(name, 2)
     steps = taken[1:]
     # A window that is missed costs two messages, a step that is refused three; most steps are neither.
     if name == "newton_cg":  # a message a product, one more for the first
         assert max(steps) <= 7 + 1 + 1 + 3
+    elif name == "sgd":  # a message a batch, of which there are 4; windows are missed as changes shrink
+        assert set(steps) <= set(range(5, 5 + 2 * 4))
+        assert np.median(steps) <= 6
     else:
         assert set(steps) <= {1, 3, 4, 6}
         assert np.median(steps) == 1
