@@ -14,6 +14,7 @@ from hpcml.errors import SpecError, shared
 
 if TYPE_CHECKING:
     from hpcml.algorithms.admm import ADMM
+    from hpcml.algorithms.async_admm import AsyncADMM
 
 __all__ = ["SOLVERS", "choose_solver", "make_solver"]
 
@@ -27,6 +28,7 @@ _HOMES = {
     "prox_newton": "proximal_newton:ProximalNewton",
     "gram": "gram:Gram",
     "admm": "admm:ADMM",
+    "async_admm": "async_admm:AsyncADMM",
 }
 """Module and class of each solver: a rank opens the files of its own alone."""
 SOLVERS = tuple(_HOMES)
@@ -38,7 +40,7 @@ _HESSIAN_FEATURES = 1000
 
 
 def choose_solver(
-    name: str, objective: Objective, memory: int = 10, admm: ADMM | None = None
+    name: str, objective: Objective, memory: int = 10, admm: ADMM | AsyncADMM | None = None
 ) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
@@ -60,9 +62,9 @@ def choose_solver(
     return make_solver(chosen, memory), f"auto: {why}"
 
 
-def make_solver(name: str, memory: int = 10, admm: ADMM | None = None) -> Solver:
+def make_solver(name: str, memory: int = 10, admm: ADMM | AsyncADMM | None = None) -> Solver:
     """Return the solver of this name, with the pairs of L-BFGS or the settings of ADMM. Local."""
-    if name == "admm" and admm is not None:
+    if admm is not None and admm.name == name:
         return admm
     module, kind = _HOMES[name].split(":")
     solver = getattr(import_module(f"hpcml.algorithms.{module}"), kind)
@@ -81,8 +83,8 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
         )
     elif name == "gram" and not isinstance(loss, Squared):
         sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
-    elif name == "admm" and not math.isfinite(loss.max_curvature):
-        sentence = f"solver admm needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
+    elif name in ("admm", "async_admm") and not math.isfinite(loss.max_curvature):
+        sentence = f"solver {name} needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
     elif name not in _ANY_LOSS and not loss.is_convex:
         sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
     if sentence:

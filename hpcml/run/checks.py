@@ -37,9 +37,13 @@ def _check_model(spec: Spec) -> None:
             f"solver.name: {name} needs a penalty with a gradient, which {rough[0]} does not have; write "
             "auto, prox_newton or fista"
         )
-    if name == "admm" and model.type in ("poisson_regression", "gamma_regression", "tweedie_regression"):
+    if name in ("admm", "async_admm") and model.type in (
+        "poisson_regression",
+        "gamma_regression",
+        "tweedie_regression",
+    ):
         raise SpecError(
-            f"solver.name: admm needs a loss of bounded curvature, which model.type: {model.type} does not "
+            f"solver.name: {name} needs a loss of bounded curvature, which model.type: {model.type} does not "
             "have; write auto"
         )
     if name == "gram" and model.type != "linear_regression":

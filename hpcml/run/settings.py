@@ -14,6 +14,7 @@ from hpcml.spec import Spec
 
 if TYPE_CHECKING:
     from hpcml.algorithms.admm import ADMM
+    from hpcml.algorithms.async_admm import AsyncADMM
     from hpcml.algorithms.class_weight import ClassWeight
 
 __all__ = ["admm_settings", "class_weight", "model_settings"]
@@ -63,8 +64,10 @@ def model_settings(
     )
 
 
-def admm_settings(spec: Spec) -> ADMM | None:
-    """Return ADMM as the solver section has it, None for another solver. Local."""
+def admm_settings(spec: Spec) -> ADMM | AsyncADMM | None:
+    """Return either ADMM as the solver section has it, None for another solver. Local."""
+    if spec.solver.name == "async_admm":
+        return _async_admm(spec)
     if spec.solver.name != "admm":
         return None
     from hpcml.algorithms.admm import ADMM
@@ -72,6 +75,14 @@ def admm_settings(spec: Spec) -> ADMM | None:
     rho, solver = spec.solver.rho, spec.solver
     first = ADMM.rho if isinstance(rho, str) else rho
     return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
+
+
+def _async_admm(spec: Spec) -> AsyncADMM:
+    from hpcml.algorithms.async_admm import AsyncADMM
+
+    rho, solver = spec.solver.rho, spec.solver
+    first = AsyncADMM.rho if isinstance(rho, str) else rho
+    return AsyncADMM(first, solver.adapt_rho == "relative", solver.min_batch, solver.max_staleness)
 
 
 def _each(

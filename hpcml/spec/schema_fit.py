@@ -33,7 +33,12 @@ TASKS: Mapping[str, str] = {
 }
 _POWER = 1.5
 _L1_RATIO = 0.5
-_OF_ADMM = {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"}
+_OWNERS: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
+    ({"relaxation": 1.6}, ("admm",)),
+    ({"max_staleness": 4, "min_batch": 1.0}, ("async_admm",)),
+    ({"rho": "auto", "adapt_rho": "relative", "subproblems": "auto"}, ("admm", "async_admm")),
+)
+"""Keys of few solvers, with their defaults."""
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -173,10 +178,10 @@ class Solver:
             "prox_newton",
             "gram",
             "admm",
+            "async_admm",
             "fista",
             later=(
                 "proximal_gd",
-                "async_admm",
                 "sgd",
                 "local_sgd",
             ),
@@ -202,8 +207,12 @@ class Solver:
     local: str = key(
         choice("auto", "cholesky", "lbfgs", "newton"), "auto", later=True, doc="ADMM's local step"
     )
-    max_staleness: int = key(integer("[0, inf)"), 4, later=True, doc="updates between reports")
-    min_batch: float = key(number("(0, inf)"), 1.0, later=True, doc="arrivals before a new consensus")
+    max_staleness: int = key(
+        integer("[0, inf)"), 4, doc="rounds that a rank of async_admm may be ahead of the slowest"
+    )
+    min_batch: float = key(
+        number("(0, inf)"), 1.0, doc="updates before a new consensus of async_admm; below 1 a share of them"
+    )
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
@@ -227,10 +236,13 @@ class Solver:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Refuse keys of ADMM for another solver."""
-        for name, default in _OF_ADMM.items():
-            if values[name] != default and values["name"] != "admm":
-                raise Misfit(name, f"is of solver.name: admm, not {values['name']}; leave it out")
+        """Refuse keys of either ADMM for another solver."""
+        solver = values["name"]
+        for keys, owners in _OWNERS:
+            for name, default in keys.items():
+                if values[name] != default and solver not in owners:
+                    owner = " or ".join(owners)
+                    raise Misfit(name, f"is of solver.name: {owner}, not {solver}; leave it out")
 
 
 @schema

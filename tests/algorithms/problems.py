@@ -15,7 +15,7 @@ from hpcml.algorithms.scaling import no_scaling
 from hpcml.algorithms.survey import survey
 from hpcml.algorithms.target import look_at_target
 from hpcml.collectives import SerialCommunicator
-from hpcml.data import ArrayDataset, RowPartition, make_block
+from hpcml.data import ArrayDataset, RowPartition, make_block, part_of
 
 SERIAL = SerialCommunicator()
 POWER = 1.4
@@ -46,8 +46,8 @@ class Grid:
         self.n_samples = n
 
     def blocks(self, shard=None):
-        assert shard is None
-        yield self._block
+        first = self.partition.shards_of(self.comm.rank).start
+        yield self._block if shard is None else part_of(self._block, shard - first)
 
 
 def classification(n=150, d=6, seed=0, weighted=False):

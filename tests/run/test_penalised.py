@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "rho": (
         {"model": LOGISTIC, "solver": {"name": "newton", "rho": 2}},
-        "solver.rho: is of solver.name: admm, not newton; leave it out",
+        "solver.rho: is of solver.name: admm or async_admm, not newton; leave it out",
     ),
     "crossing": (
         {"model": {**LOGISTIC, "lower": 0.5}},
