@@ -49,9 +49,9 @@ class _State(NamedTuple):
     updates: NDArray[np.int64]
 
     def report(self) -> dict[str, Any]:
-        """Return how stale updates were, by the least number of each class, and how many there were. Local."""
+        """Return how many updates were of each staleness, by the least number of its class. Local."""
         names = ["0", *(str(1 << i) for i in range(LAGS - 1))]
-        least, most = int(self.updates.min(initial=0)), int(self.updates.max(initial=0))
+        least, most = int(self.updates.min()), int(self.updates.max())
         return {
             "staleness": {name: int(n) for name, n in zip(names, self.lags, strict=True) if n},
             "updates": {"all": int(self.updates.sum()), "least": least, "most": most},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,15 +17,21 @@ _SINGULAR = 1e-8
 """Share of the mean curvature that holds w where no row does."""
 
 
+@lru_cache(4)
+def _upper(n: int) -> tuple[NDArray[Any], ...]:
+    """Return rows and columns of the upper triangle: finding them costs as much as a small pass."""
+    return np.triu_indices(n)
+
+
 def packed(slope: Vector, hessian: NDArray[np.float64]) -> Vector:
     """Return a slope and the upper triangle of a Hessian one after the other. Local."""
-    return np.concatenate([slope, hessian[np.triu_indices(slope.size)]])
+    return np.concatenate([slope, hessian[_upper(slope.size)]])
 
 
 def unpacked(sums: Vector, n: int) -> tuple[Vector, NDArray[np.float64]]:
     """Return the slope of n parameters and the whole Hessian. Local."""
     hessian = np.zeros((n, n))
-    hessian[np.triu_indices(n)] = sums[n:]
+    hessian[_upper(n)] = sums[n:]
     return sums[:n], hessian + np.triu(hessian, 1).T
 
 
