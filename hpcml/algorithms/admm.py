@@ -131,7 +131,8 @@ class ADMM:
             for dual, model in zip(y, local_models(objective, state.w, blocks), strict=True):
                 fit = model.fit(dual, state.rho, ridge)
                 fits.append(fit)
-                yield np.concatenate([model.sums, fit.pull, dual, [fit.square_move, fit.square_y]])[None]
+                squares = [fit.square_move, fit.square_y]
+                yield np.concatenate([model.sums[: 2 + d], fit.pull, dual, squares])[None]
 
         window = state.point.window if state.point.window.size else None
         reduced = reduce_stream(objective.data, terms, d + 2 * p + 4, window=window, ballot=objective.ballot)

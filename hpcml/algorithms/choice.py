@@ -24,6 +24,7 @@ _HOMES = {
     "prox_newton": "proximal_newton:ProximalNewton",
     "gram": "gram:Gram",
     "admm": "admm:ADMM",
+    "async_admm": "async_admm:AsyncADMM",
     "sgd": "sgd:SGD",
 }
 """Module and class of each solver: a rank opens the files of its own alone."""
@@ -36,7 +37,7 @@ _MANY_OUTPUTS = ("gd", "nesterov", "fista", "lbfgs", "newton_cg")
 """Solvers that do without the whole Hessian, which is built for a loss of one output alone."""
 _BY_ROWS = ("newton_cg",)
 """Solvers that need a Hessian which is a sum over rows."""
-_BOUNDED = ("admm", "sgd")
+_BOUNDED = ("admm", "async_admm", "sgd")
 """Solvers that need a largest curvature of the loss."""
 _HESSIAN_FEATURES = 1000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from hpcml.algorithms.kernels.passes import shard_sums
 from hpcml.algorithms.objective import Objective, Vector
 from hpcml.data import Block, own_runs
 
-__all__ = ["LocalFit", "LocalModel", "local_models"]
+__all__ = ["LocalFit", "LocalModel", "local_model", "local_models"]
 
 _FLAT = 1e-10
 
@@ -26,7 +26,7 @@ class LocalModel(NamedTuple):
     Attributes
     ----------
     sums : array
-        Of its rows: loss, slopes, and X^T slopes, for the sum over subproblems.
+        Of its rows, as `shard_sums` has them.
     gradient : (n_parameters,) array
     hessian : (n_parameters, n_parameters) array
     """
@@ -84,21 +84,32 @@ def _factored(H: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
 
 def local_models(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[LocalModel]:
     """Yield the model at w of each of my subproblems in order, from the blocks of one pass. Local."""
-    columns, d = objective.all_columns, objective.data.n_features
-    for sums in _run_sums(objective, w, blocks):
-        loss = objective.mean_loss(sums, columns)
-        yield LocalModel(sums[: 2 + d], loss.gradient, loss.hessian)
-
-
-def _run_sums(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[Vector]:
-    """Yield the sums over each of my runs, shards added in order."""
-    columns, partition = objective.all_columns, objective.data.partition
-    coef, intercept = objective.to_raw(w)
-    found = (
-        sums
-        for block in blocks
-        for part in shard_sums(block, objective.loss, coef, intercept, columns)
-        for sums in part
-    )
+    found, partition = _sums_of_shards(objective, w, blocks), objective.data.partition
     for run in own_runs(objective.data):
-        yield reduce(np.add, islice(found, len(partition.run(run))))
+        yield _model(objective, reduce(np.add, islice(found, len(partition.run(run)))))
+
+
+def local_model(
+    objective: Objective, w: Vector, run: int, pause: Callable[[], None] = lambda: None
+) -> LocalModel:
+    """Return the model at w of one subproblem of mine, with a `pause` before each of its shards. Local."""
+
+    def blocks() -> Iterator[Block]:
+        for shard in objective.data.partition.run(run):
+            pause()
+            yield from objective.data.blocks(shard)
+
+    return _model(objective, reduce(np.add, _sums_of_shards(objective, w, blocks())))
+
+
+def _model(objective: Objective, sums: Vector) -> LocalModel:
+    loss = objective.mean_loss(sums, objective.all_columns)
+    return LocalModel(sums, loss.gradient, loss.hessian)
+
+
+def _sums_of_shards(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[Vector]:
+    """Yield the sums over each shard in order."""
+    coef, intercept = objective.to_raw(w)
+    for block in blocks:
+        for part in shard_sums(block, objective.loss, coef, intercept, objective.all_columns):
+            yield from part

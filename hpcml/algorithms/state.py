@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hpcml.collectives import Communicator
 from hpcml.collectives.gathering import on_first
 
-__all__ = ["Sharded", "from_tree", "gathered", "to_tree"]
+__all__ = ["Sharded", "Transient", "from_tree", "gathered", "to_tree"]
 
 
 class Sharded(NamedTuple):
@@ -31,11 +31,25 @@ class Sharded(NamedTuple):
         return self.rows[runs.start : runs.stop] if is_whole else self.rows
 
 
+class Transient(NamedTuple):
+    """The part of a state that a pass over the rows gives again: no checkpoint holds it.
+
+    Attributes
+    ----------
+    rows : (my runs, n) array
+        None, (0, 0), in a state that comes from a checkpoint.
+    """
+
+    rows: NDArray[np.float64]
+
+
 def gathered(comm: Communicator, state: Any) -> Any:
     """Return the state with the rows of all processes on the first one. Collective, two messages each."""
     if isinstance(state, Sharded):
         width = state.rows.shape[1]
         return Sharded(on_first(comm, state.rows.reshape(-1)).reshape(-1, width))
+    if isinstance(state, Transient):
+        return Transient(np.zeros((0, 0)))
     if hasattr(state, "_replace"):
         parts = state._asdict()
         return state._replace(**{name: gathered(comm, value) for name, value in parts.items()})

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hpcml.collectives.mailbox import Mailbox, QueueMailbox
 
 __all__ = ["Activity", "Array", "Communicator", "Op", "SerialCommunicator", "as_received"]
 
@@ -70,6 +73,9 @@ class Communicator(Protocol):
     def node(self) -> Communicator:
         """Return the communicator of the ranks that share this node's memory. Collective."""
 
+    def mailbox(self) -> Mailbox:
+        """Return the mailbox of these ranks. Collective at its first call, Local after it."""
+
     def abort(self, code: int) -> None:
         """End all ranks at once. Local."""
 
@@ -103,6 +109,10 @@ class SerialCommunicator:
     def node(self) -> Communicator:
         """Return this communicator. Local."""
         return self
+
+    def mailbox(self) -> Mailbox:
+        """Return a mailbox of one place. Local."""
+        return QueueMailbox(0, [SimpleQueue()])
 
     def abort(self, code: int) -> None:
         """End this process. Local."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hpcml.collectives.communicator import Array, Communicator, Op
+from hpcml.collectives.mailbox import Mailbox
 
 __all__ = ["CountingCommunicator"]
 
@@ -69,6 +70,10 @@ class CountingCommunicator:
         """Collective. See Communicator.node; the part does not count."""
         with self._counted("node"):
             return self.comm.node()
+
+    def mailbox(self) -> Mailbox:
+        """Collective at its first call. See Communicator.mailbox; its letters do not count."""
+        return self.comm.mailbox()
 
     def abort(self, code: int) -> None:
         """Local. See Communicator.abort."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mpi4py
 import numpy as np
@@ -20,6 +20,9 @@ from hpcml.collectives.communicator import Activity, Array, Communicator, Op  # 
 from hpcml.collectives.launch import expected_size  # noqa: E402
 from hpcml.collectives.packing import pack, pieces, unpack  # noqa: E402
 from hpcml.errors import SpecError  # noqa: E402
+
+if TYPE_CHECKING:
+    from hpcml.collectives.mailbox import Mailbox
 
 __all__ = ["MPICommunicator", "library_version", "open_mpi_world"]
 
@@ -41,6 +44,7 @@ class MPICommunicator:
         self.size = self._comm.Get_size()
         self.activity: Activity | None = None
         self._sequence = 0
+        self._mailbox: Mailbox | None = None
 
     @property
     def handle(self) -> MPI.Comm:
@@ -104,6 +108,24 @@ class MPICommunicator:
         """Collective. See Communicator.node."""
         with self._in("node"):
             return MPICommunicator(self._comm.Split_type(MPI.COMM_TYPE_SHARED, self.rank))
+
+    def mailbox(self) -> Mailbox:
+        """Collective at its first call. See Communicator.mailbox."""
+        if self._mailbox is None:
+            from hpcml.collectives.mpi_mailbox import MPIMailbox  # few runs write letters
+
+            with self._in("mailbox"):
+                self._mailbox = MPIMailbox(self._comm.Dup(), self._waits_for_letters)
+        return self._mailbox
+
+    @contextmanager
+    def _waits_for_letters(self) -> Iterator[None]:
+        # No new number: ranks wait for different letters, between the same two collectives.
+        self.activity = Activity(self._sequence, "mailbox", time.monotonic())
+        try:
+            yield
+        finally:
+            self.activity = None
 
     def abort(self, code: int) -> None:
         """Local: end every rank of the world. See Communicator.abort."""

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
 
 from hpcml.collectives.communicator import Array, Communicator, Op, as_received
+from hpcml.collectives.mailbox import LeftAloneError, Letter, Mailbox, QueueMailbox
 from hpcml.collectives.packing import pack, unpack
-from hpcml.errors import CollectiveError
 
 __all__ = ["ThreadCommunicator", "run_threads"]
 
 T = TypeVar("T")
 _REDUCE = {"sum": np.add, "max": np.maximum, "min": np.minimum}
-
-
-class _LeftAloneError(CollectiveError):
-    """The other threads have gone: never the first cause."""
 
 
 class _Meeting:
@@ -38,12 +35,16 @@ class _Meeting:
             values = list(self.slots)
             self.barrier.wait()
         except threading.BrokenBarrierError:
-            raise _LeftAloneError(f"rank {rank} waited for a rank that did not come") from None
+            raise LeftAloneError(f"rank {rank} waited for a rank that did not come") from None
         return values
 
     def make_part(self, size: int) -> _Meeting:
         self.parts.append(_Meeting(size, self.timeout))
         return self.parts[-1]
+
+    def is_broken(self) -> bool:
+        """Tell whether a thread has failed."""
+        return self.barrier.broken
 
     def abort(self) -> None:
         """Break this meeting and its parts: a thread may wait in any of them."""
@@ -59,6 +60,7 @@ class ThreadCommunicator:
         self.rank = rank
         self.size = size
         self._meeting = meeting
+        self._mailbox: Mailbox | None = None
 
     def allreduce(self, *arrays: Array, op: Op = "sum") -> list[Array]:
         """Collective, one message. See Communicator.allreduce."""
@@ -89,6 +91,15 @@ class ThreadCommunicator:
     def node(self) -> Communicator:
         """Collective. See Communicator.node: threads always share memory."""
         return self.split(0)
+
+    def mailbox(self) -> Mailbox:
+        """Collective at its first call. See Communicator.mailbox."""
+        if self._mailbox is None:
+            mine: SimpleQueue[Letter] = SimpleQueue()
+            queues = self._meeting.exchange(self.rank, mine)
+            is_over = self._meeting.is_broken
+            self._mailbox = QueueMailbox(self.rank, queues, is_over, self._meeting.timeout)
+        return self._mailbox
 
     def abort(self, code: int) -> None:
         """Local: break the meeting, so that every waiting thread raises CollectiveError."""
@@ -121,7 +132,7 @@ def run_threads(size: int, program: Callable[[Communicator], T], timeout: float 
     for thread in threads:
         thread.join()
     raised = [error for error in errors if error is not None]
-    causes = sorted(raised, key=lambda error: isinstance(error, _LeftAloneError))
+    causes = sorted(raised, key=lambda error: isinstance(error, LeftAloneError))
     if causes:
         raise causes[0]
     return results

@@ -71,9 +71,9 @@ def _check_curvature(spec: Spec) -> None:
     is_constant = solver.name == "gd" and solver.step == "constant"
     key = "solver.step: constant" if is_constant else f"solver.name: {solver.name}"
     cure = "auto, bb or armijo" if is_constant else "auto"
-    if is_joint and solver.name in ("newton_cg", "admm", "sgd"):
+    if is_joint and solver.name in ("newton_cg", "admm", "async_admm", "sgd"):
         raise SpecError(f"{key} cannot fit model.scale: joint; write {cure}, or a number for model.scale")
-    if (is_constant or solver.name in ("admm", "sgd")) and (is_joint or kind in _UNBOUNDED):
+    if (is_constant or solver.name in ("admm", "async_admm", "sgd")) and (is_joint or kind in _UNBOUNDED):
         raise SpecError(
             f"{key} needs a loss of bounded curvature, which model.type: {kind} does not have; write {cure}"
         )

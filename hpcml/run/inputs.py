@@ -135,7 +135,7 @@ def _subproblems(spec: Spec, rows: RowReader) -> int | None:
 
     A subproblem with rows for twenty times its weights knows nearly all directions by itself.
     """
-    if spec.solver.name != "admm":
+    if spec.solver.name not in ("admm", "async_admm"):
         return None
     wanted = spec.solver.subproblems
     return wanted if isinstance(wanted, int) else max(1, rows.n_samples // (20 * (rows.n_features + 1)))

@@ -29,12 +29,15 @@ class Solved:
 
 
 def make_result(spec: Spec, solved: Solved, scores: Scores) -> dict[str, Any]:
-    """Return the part of result.json that is the same for any number of ranks. Local."""
+    """Return the part of result.json that is the same for any number of ranks, where a fit is. Local."""
     result = solved.result
+    report = getattr(result.loop.solver, "report", None)
+    asynchronous = report() if report else None
+    deterministic = not result.timed and asynchronous is None
     found = result.certificate
     return {
         "name": spec.name,
-        "model_digest": None if result.timed else solved.model.digest,
+        "model_digest": solved.model.digest if deterministic else None,
         "objective": result.objective,
         "certificate": found.value,
         "certificate_kind": found.kind,
@@ -43,7 +46,8 @@ def make_result(spec: Spec, solved: Solved, scores: Scores) -> dict[str, Any]:
         "tol": spec.solver.tol,
         "converged": result.converged,
         "reason": result.reason,
-        "deterministic": not result.timed,
+        "deterministic": deterministic,
+        "asynchronous": asynchronous,
         "n_iter": result.n_iter,
         "solver": solved.solver,
         "solver_reason": solved.why,

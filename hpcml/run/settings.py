@@ -67,17 +67,30 @@ def model_settings(
 
 def own_solver(spec: Spec) -> Solver | None:
     """Return the solver that the solver section has keys of its own for, None for another. Local."""
-    solver = spec.solver
-    if solver.name == "gd":
-        from hpcml.algorithms.gradient_descent import make_gradient_descent
+    make = _MAKERS.get(spec.solver.name)
+    return make(spec) if make else None
 
-        return make_gradient_descent(solver.step)
-    if solver.name == "admm":
-        from hpcml.algorithms.admm import ADMM
 
-        first = ADMM.rho if isinstance(solver.rho, str) else solver.rho
-        return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
-    return _sgd(spec) if solver.name == "sgd" else None
+def _gradient_descent(spec: Spec) -> Solver:
+    from hpcml.algorithms.gradient_descent import make_gradient_descent
+
+    return make_gradient_descent(spec.solver.step)
+
+
+def _admm(spec: Spec) -> Solver:
+    from hpcml.algorithms.admm import ADMM
+
+    rho, solver = spec.solver.rho, spec.solver
+    first = ADMM.rho if isinstance(rho, str) else rho
+    return ADMM(first, solver.relaxation, solver.adapt_rho == "relative")
+
+
+def _async_admm(spec: Spec) -> Solver:
+    from hpcml.algorithms.async_admm import AsyncADMM
+
+    rho, solver = spec.solver.rho, spec.solver
+    first = AsyncADMM.rho if isinstance(rho, str) else rho
+    return AsyncADMM(first, solver.adapt_rho == "relative", solver.min_batch, solver.max_staleness)
 
 
 def _sgd(spec: Spec) -> Solver:
@@ -88,6 +101,10 @@ def _sgd(spec: Spec) -> Solver:
     rows = None if isinstance(solver.batch_size, str) else solver.batch_size
     kind = AveragedSGD if solver.averaging else SGD
     return kind(rows, solver.learning_rate, spec.seed)
+
+
+_MAKERS = {"gd": _gradient_descent, "admm": _admm, "async_admm": _async_admm, "sgd": _sgd}
+"""Solvers that have keys of their own."""
 
 
 def _each(

@@ -32,6 +32,17 @@ def _reading(result: dict[str, Any]) -> str:
     return f"{human_bytes(reading['bytes'])} in {passes}, {_WHERE[result['cache']]}{hidden}"
 
 
+def _why_no_digest(result: dict[str, Any]) -> str:
+    return "asynchronous" if result.get("asynchronous") else "cut by max_time"
+
+
+def _updates(found: dict[str, Any]) -> str:
+    updates = found["updates"]
+    stale = ", ".join(f"{lag}: {n / updates['all']:.0%}" for lag, n in found["staleness"].items())
+    each = f"{updates['least']} to {updates['most']} of each of {found['subproblems']} subproblems"
+    return f"{updates['all']:,}, {each}; staleness {stale or 'none'}"
+
+
 def render_table(result: dict[str, Any]) -> str:
     """Return the result of a run as lines of name and value. Local."""
     nodes = f" on {result['n_nodes']} node{'s' * (result['n_nodes'] > 1)}"
@@ -45,12 +56,13 @@ def render_table(result: dict[str, Any]) -> str:
         ("read", _reading(result)),
         ("ranks", f"{result['n_ranks']}{nodes}, {result['n_shards']} shards"),
         ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
+        *((("updates", _updates(found)),) if (found := result.get("asynchronous")) else ()),
         ("objective", _number(result["objective"], ".10g")),
         ("certificate", f"{_number(result['certificate'], '.2e')} ({kind}; tol {result['tol']:g})"),
         *((name, f"{_number(value, '.6f')} ({on})") for name, value in result["metrics"].items()),
         *(("note", f"{name}: {note}") for name, note in result["notes"].items()),
         ("seconds", _seconds(result["seconds"])),
-        ("model", result["model_digest"] or "cut by max_time: no digest is promised"),
+        ("model", result["model_digest"] or f"{_why_no_digest(result)}: no digest is promised"),
         ("directory", result["run"]),
     ]
     width = max(len(name) for name, _ in rows)

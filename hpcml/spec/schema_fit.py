@@ -38,12 +38,14 @@ _OF_MODELS: Mapping[str, Mapping[str, Any]] = {
 }
 """Keys that one type of model alone has, with their defaults."""
 _L1_RATIO = 0.5
-_OWN: Mapping[str, Mapping[str, Any]] = {
-    "admm": {"rho": "auto", "adapt_rho": "relative", "relaxation": 1.6, "subproblems": "auto"},
-    "gd": {"step": "auto"},
-    "sgd": {"batch_size": "auto", "learning_rate": 1.0, "averaging": False},
-}
-"""Keys that one solver alone has, with their defaults."""
+_OWNERS: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = (
+    ({"relaxation": 1.6}, ("admm",)),
+    ({"max_staleness": 4, "min_batch": 1.0}, ("async_admm",)),
+    ({"rho": "auto", "adapt_rho": "relative", "subproblems": "auto"}, ("admm", "async_admm")),
+    ({"step": "auto"}, ("gd",)),
+    ({"batch_size": "auto", "learning_rate": 1.0, "averaging": False}, ("sgd",)),
+)
+"""Keys of few solvers, with their defaults."""
 _OF_DEVIANCES = ("d2", "deviance", "rmse")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "logistic_regression": ("roc_auc", "log_loss", "accuracy"),
@@ -196,11 +198,11 @@ class Solver:
             "prox_newton",
             "gram",
             "admm",
+            "async_admm",
             "fista",
             "sgd",
             later=(
                 "proximal_gd",
-                "async_admm",
                 "local_sgd",
             ),
         ),
@@ -227,8 +229,12 @@ class Solver:
     local: str = key(
         choice("auto", "cholesky", "lbfgs", "newton"), "auto", later=True, doc="ADMM's local step"
     )
-    max_staleness: int = key(integer("[0, inf)"), 4, later=True, doc="updates between reports")
-    min_batch: float = key(number("(0, inf)"), 1.0, later=True, doc="arrivals before a new consensus")
+    max_staleness: int = key(
+        integer("[0, inf)"), 4, doc="rounds that a rank of async_admm may be ahead of the slowest"
+    )
+    min_batch: float = key(
+        number("(0, inf)"), 1.0, doc="updates before a new consensus of async_admm; below 1 a share of them"
+    )
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
@@ -253,11 +259,13 @@ class Solver:
 
     @classmethod
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
-        """Refuse keys of one solver for another."""
-        for solver, keys in _OWN.items():
+        """Refuse keys of few solvers for another."""
+        solver = values["name"]
+        for keys, owners in _OWNERS:
             for name, default in keys.items():
-                if values[name] != default and values["name"] != solver:
-                    raise Misfit(name, f"is of solver.name: {solver}, not {values['name']}; leave it out")
+                if values[name] != default and solver not in owners:
+                    owner = " or ".join(owners)
+                    raise Misfit(name, f"is of solver.name: {owner}, not {solver}; leave it out")
 
 
 @schema

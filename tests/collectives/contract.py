@@ -91,6 +91,33 @@ def check_agreement(comm):
         assert error.on_all_ranks
 
 
+def check_letters(comm):
+    """Every place writes to every other, short letters and long ones, and reads while it writes."""
+    box = CountingCommunicator(comm).mailbox()
+    assert box is comm.mailbox() or comm.size == 1
+    assert (box.place, box.size) == (comm.rank, comm.size)
+    lengths, others = (1, 200_000, 2, 0, 50_000), [place for place in range(box.size) if place != box.place]
+    seen = {place: [] for place in others}
+
+    def read(letter):
+        seen[letter.sender].append((letter.values.size, set(letter.values.tolist())))
+
+    for i, length in enumerate(lengths):
+        for place in others:
+            values = np.full(length, 10.0 * box.place + i)
+            box.post(place, values)
+            values[:] = -1.0  # what was posted is a copy
+            if (letter := box.take()) is not None:
+                read(letter)
+    while sum(map(len, seen.values())) < len(lengths) * len(others):
+        read(box.wait())
+    box.settle()
+    for place in others:
+        assert seen[place] == [(n, {10.0 * place + i} if n else set()) for i, n in enumerate(lengths)]
+    comm.allreduce(np.ones(1))
+    assert box.take() is None
+
+
 class Unknown(DataError):
     """An error that errors.py does not have."""
 

@@ -120,7 +120,7 @@ REFUSED = {
     ),
     "rho": (
         {"model": LOGISTIC, "solver": {"name": "newton", "rho": 2}},
-        "solver.rho: is of solver.name: admm, not newton; leave it out",
+        "solver.rho: is of solver.name: admm or async_admm, not newton; leave it out",
     ),
     "step": (
         {"model": LOGISTIC, "solver": {"name": "newton", "step": "bb"}},
