@@ -16,8 +16,8 @@ static double *zeros(int64_t n) {
 }
 
 /* [sum of losses, sum r, X' r] of a block, added to out; with G or H its share of the matrix too. */
-static void add_block(const struct rows *X, const struct model *m, int64_t start, int64_t stop, double *copy,
-                      double *g, double *out, const struct gram *G, double *H) {
+static void add_block(const struct rows *X, const struct model *m, int64_t start, int64_t stop, double *g,
+                      double *out, const struct gram *G, double *H) {
     struct chunk c;
     struct lanes sums;
     UNROLL for (int p = 0; p < P; p++) sums.value[p] = sums.slope[p] = vset(0.0);
@@ -27,7 +27,7 @@ static void add_block(const struct rows *X, const struct model *m, int64_t start
         if (X->indices)
             sparse_chunk(X, m, row, n, &c, out + 2, &sums);
         else
-            dense_chunk(X, m, row, n, &c, copy, g, &sums);
+            dense_chunk(X, m, row, n, &c, g, &sums);
         if (G) add_gram(X, row, n, c.h, G);
         if (H) sparse_gram(X, row, n, c.h, H);
     }
@@ -54,9 +54,8 @@ static void write_matrix(int64_t d, const struct gram *G, const double *H, doubl
 static int sums(const struct rows *X, const struct borders *b, const struct model *m, int hessian, double *out,
                 int64_t width) {
     int64_t d = X->d, size = !hessian ? 0 : X->indices ? (d + 1) * (d + 1) : gram_size(d);
-    double *g = zeros(whole(d, PANEL)), *work = zeros(size), *copy = zeros(copy_size(X));
-    if (!g || !work || !copy) {
-        free(copy);
+    double *g = zeros(whole(d, PANEL)), *work = zeros(size);
+    if (!g || !work) {
         free(g);
         free(work);
         return -1;
@@ -69,10 +68,9 @@ static int sums(const struct rows *X, const struct borders *b, const struct mode
         if (H) memset(H, 0, (size_t)size * sizeof(double));
         if (G) clear_gram(G);
         for (; piece < b->n_pieces && b->pieces[piece] < b->shards[shard + 1]; piece++)
-            add_block(X, m, b->pieces[piece], b->pieces[piece + 1], copy, g, out, G, H);
+            add_block(X, m, b->pieces[piece], b->pieces[piece + 1], g, out, G, H);
         if (hessian) write_matrix(d, G, H, out + 2 + d);
     }
-    free(copy);
     free(g);
     free(work);
     return 0;
@@ -86,9 +84,9 @@ static void predict(const struct rows *X, const double *coef, double intercept, 
         if (X->indices)
             for (int i = 0; i < n; i++) z[row + i] = sparse_dot(X, row + i, coef, X->is_single);
         else if (X->is_single)
-            dots(X, x, n, coef, z + row, NULL, &ahead, 1);
+            dots(X, x, n, coef, z + row, &ahead, 1);
         else
-            dots(X, x, n, coef, z + row, NULL, &ahead, 0);
+            dots(X, x, n, coef, z + row, &ahead, 0);
         for (int i = 0; i < n; i++) z[row + i] += intercept;
     }
 }
