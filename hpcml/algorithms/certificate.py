@@ -37,7 +37,7 @@ class Certificate(NamedTuple):
     gap : float
         ``F - bound`` in units of the objective; NaN for the other kinds.
     intercept_gradient : float
-        |dF/db|, which the bound takes to be zero.
+        |dF/db|, which the bound takes to be zero; the largest of several.
     """
 
     value: float
@@ -73,7 +73,7 @@ def _certificate(objective: Objective, reference: Reference, point: Point) -> Ce
     penalty = objective.penalty
     w, _ = objective.split(point.w)
     gradient, _ = objective.split(point.gradient)
-    at_intercept = abs(float(point.gradient[-1])) if objective.fit_intercept else 0.0
+    at_intercept = float(np.abs(point.gradient[objective.n_weights :]).max(initial=0.0))
     if penalty.has_gap and objective.loss.is_convex:
         slope = penalty.gradient(w) - gradient
         share = penalty.feasible_share(slope)
@@ -100,7 +100,12 @@ def _with_best_intercept(objective: Objective, w: Vector) -> Vector:
 
     Newton's method on one number, or the loss's own rule, held in a bracket since it diverges far from the
     optimum; from cached margins, without a further pass over X. It ends where rounding hides the slope.
+    Intercepts of several classes are found together.
     """
+    if objective.loss.n_outputs > 1:
+        from hpcml.algorithms.class_intercepts import with_best_intercepts  # few fits have several classes
+
+        return with_best_intercepts(objective, w)
     along = np.zeros(objective.n_parameters)
     along[-1] = 1.0
     line = objective.line(w, along)

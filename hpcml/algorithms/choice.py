@@ -34,6 +34,8 @@ _SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
 """Solvers that need a penalty with a gradient."""
 _ANY_LOSS = ("gd", "lbfgs")
 """Solvers whose steps go downhill whatever the curvature of the loss."""
+_MANY_OUTPUTS = ("gd", "nesterov", "fista", "lbfgs", "newton_cg")
+"""Solvers that do without the whole Hessian, which is built for a loss of one output alone."""
 _HESSIAN_FEATURES = 1000
 
 
@@ -83,6 +85,11 @@ def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
         sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
     elif name == "admm" and not math.isfinite(loss.max_curvature):
         sentence = f"solver admm needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
+    elif loss.n_outputs > 1 and name not in _MANY_OUTPUTS:
+        sentence = (
+            f"solver {name} needs the whole Hessian, which is not built for the {loss.name} loss of "
+            f"{loss.n_outputs} classes: take lbfgs, newton_cg, fista or auto"
+        )
     elif name not in _ANY_LOSS and not loss.is_convex:
         sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
     if sentence:
@@ -94,6 +101,9 @@ def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:
     count = f"{d} features are {'few enough' if is_few else 'too many'} for the"
     if not loss.is_convex:
         return "lbfgs", "the loss is not convex"
+    if loss.n_outputs > 1:
+        why = f"the Hessian of {loss.n_outputs} classes is not built"
+        return ("newton_cg", why) if penalty.is_smooth else ("fista", f"{why}, and the penalty is rough")
     if penalty.is_smooth:
         return ("newton" if is_few else "newton_cg"), f"{count} Hessian"
     if isinstance(loss, Squared) and is_few:

@@ -24,7 +24,8 @@ class HessianProduct:
     ----------
     objective : Objective
     curvatures : dict of int to (rows,) array
-        ``s h`` of this process's rows, by the first row of their run; 8 bytes a row.
+        ``s h`` of this process's rows, by the first row of their run; 8 bytes a row. For a softmax the
+        probabilities, (rows, k).
     """
 
     objective: Objective
@@ -33,7 +34,7 @@ class HessianProduct:
 
     def __call__(self, v: Vector) -> Vector:
         """Return H v, (n_parameters,). Collective, one pass and one message (two the first time)."""
-        objective, d = self.objective, self.objective.data.n_features
+        objective = self.objective
         # The sums of directions that become short would leave the window.
         size = 2.0 ** float(np.frexp(np.abs(v).max(initial=0.0))[1])
         coef, intercept = objective.to_raw(v / size)
@@ -42,13 +43,11 @@ class HessianProduct:
             return hessian_product(block, self.curvatures[block.start], coef, intercept)
 
         reduced = reduce_blocks(
-            objective.data, statistics, 2 + d, window=self._window, ballot=objective.ballot
+            objective.data, statistics, objective.n_sums(), window=self._window, ballot=objective.ballot
         )
         self._window = reduced.window
         sums = reduced.total * (size / objective.total_weight)
-        mean, scale = objective.scaling
-        product = (sums[2:] - mean * sums[1]) / scale + objective.penalty.l2 * v[:d]
-        return np.append(product, sums[1]) if objective.fit_intercept else product
+        return np.asarray(objective.scaled(sums[1:]) + objective.whole_penalty.l2 * v)
 
 
 def make_hessian_product(objective: Objective, w: Vector) -> HessianProduct:

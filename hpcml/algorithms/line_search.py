@@ -75,7 +75,5 @@ def search(
 
 def _slope(objective: Objective, start: Point, gradient: Vector, direction: Vector) -> float:
     """Return the slope along a direction, of the rough part the mean over the whole step."""
-    w, p = (objective.split(vector)[0] for vector in (start.w, direction))
-    secant = objective.penalty.secant(w, p)
     # Summed before the product: near the minimum the two nearly cancel.
-    return float(np.append(gradient[: w.size] + secant, gradient[w.size :]) @ direction)
+    return float((gradient + objective.whole_penalty.secant(start.w, direction)) @ direction)

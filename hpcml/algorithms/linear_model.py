@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Squared, SquaredHinge, Tweedie
+from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Softmax, Squared, SquaredHinge, Tweedie
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot
@@ -90,8 +91,8 @@ class LinearModel(NamedTuple):
     ----------
     kind : str
         As in `ModelSettings`.
-    coef : (n_features,) array
-    intercept : float
+    coef : (n_features,) array, or (n_classes, n_features) for more than two classes
+    intercept : float, or (n_classes,) array of mean zero
     classes : (n_classes,) array
         Labels in order, for a classifier.
     mean, scale : (n_features,) array
@@ -102,7 +103,7 @@ class LinearModel(NamedTuple):
 
     kind: str
     coef: Vector
-    intercept: float
+    intercept: Intercept
     classes: Vector
     mean: Vector
     scale: Vector
@@ -115,6 +116,8 @@ class LinearModel(NamedTuple):
 
     def predicted(self, z: Vector) -> Vector:
         """Return classes, or means, from raw predictions: ``exp(z)`` for a log link, else z. Local."""
+        if z.ndim == 2:
+            return np.asarray(self.classes[np.argmax(z, axis=1)])
         if self.classes.size:
             return np.asarray(self.classes[(z > 0).astype(int)])
         with np.errstate(over="ignore"):
@@ -124,7 +127,7 @@ class LinearModel(NamedTuple):
         """Return the model's numbers by name, for a file. Local."""
         numbers = {
             "coef": self.coef,
-            "intercept": np.array([self.intercept]),
+            "intercept": np.atleast_1d(np.asarray(self.intercept, np.float64)),
             "classes": self.classes,
             "mean": self.mean,
             "scale": self.scale,
@@ -144,7 +147,8 @@ def model_from_arrays(kind: str, arrays: Mapping[str, Vector]) -> LinearModel:
     """Return the model that `LinearModel.arrays` was taken from. Local."""
     coef, classes, mean, scale = (arrays[name] for name in ("coef", "classes", "mean", "scale"))
     power = float(arrays["power"][0]) if "power" in arrays else 0.0
-    return LinearModel(kind, coef, float(arrays["intercept"][0]), classes, mean, scale, power)
+    intercept = arrays["intercept"] if coef.ndim == 2 else float(arrays["intercept"][0])
+    return LinearModel(kind, coef, intercept, classes, mean, scale, power)
 
 
 def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) -> Loss:
@@ -162,10 +166,12 @@ def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) 
     Raises
     ------
     DataError
-        A classifier without exactly two classes.
+        A classifier of fewer than two classes, or a support vector classifier of more.
     """
     if kind in CLASSIFIERS:
-        _check_two(kind, classes)
+        _check_number(kind, classes)
+        if len(classes) > 2:
+            return Softmax(tuple(float(label) for label in classes))
         positive = float(classes[1])
         return Logistic(positive) if kind == "logistic_regression" else SquaredHinge(positive)
     powers = {"linear_regression": 0.0, "poisson_regression": 1.0, "gamma_regression": 2.0}
@@ -174,14 +180,15 @@ def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) 
     return losses.get(power) or Tweedie(power)
 
 
-def _check_two(kind: str, classes: Sequence[float] | Vector) -> None:
+def _check_number(kind: str, classes: Sequence[float] | Vector) -> None:
     name = kind.replace("_", " ")
     if len(classes) < 2:
         only = f": all are {classes[0]:g}" if len(classes) else ""
         raise shared(DataError(f"{name} needs labels of two classes{only}"))
-    if len(classes) > 2:
+    if len(classes) > 2 and kind != "logistic_regression":
         shown = ", ".join(f"{label:g}" for label in classes[:5])
         sentence = f"{name} takes two classes in this version, not {len(classes)} ({shown}, ...)"
+        sentence += "; logistic regression takes more"
         raise shared(DataError(sentence))
 
 
@@ -216,7 +223,8 @@ def make_objective(
     Raises
     ------
     DataError
-        No optimum: a log link and an intercept for labels that are all zero. Or not two classes.
+        No optimum: a log link and an intercept for labels that are all zero. Or a number of classes that
+        the model does not take.
     SpecError
         Weights of classes that are not there.
     """
@@ -237,8 +245,9 @@ def make_objective(
     scale = np.sqrt(np.square(full.scale) + l2 / start.curvature)
     # Without an intercept nothing can make up for a shift of the features.
     scaling = Scaling(full.mean if has_intercept else asked.mean, scale)
-    lower, upper = settings.lower * scale, settings.upper * scale
-    penalty = make_penalty(d, l2 / np.square(scale), l1 / scale, lower, upper)
+    strengths = (l2 / np.square(scale), l1 / scale, settings.lower * scale, settings.upper * scale)
+    k = loss.n_outputs
+    penalty = make_penalty(k * d, *(np.tile(each, k) for each in strengths))
     return Objective(data, loss, penalty, scaling, total, has_intercept, ballot or Ballot(), start), asked
 
 
@@ -249,7 +258,8 @@ _ROUNDING = 2.0**-26
 def _start(loss: Loss, target: Target, has_intercept: bool) -> Start:
     """Return where a fit starts.
 
-    The slope and curvature of a log link are linear in y: the mean of y gives their means at the start.
+    The slope and curvature of a log link are linear in y: the mean of y gives their means at the start, times
+    the mean size of a row's part where rows have offsets.
     """
     if not loss.has_log_link:
         return Start(curvature=loss.max_curvature)
@@ -257,13 +267,16 @@ def _start(loss: Loss, target: Target, has_intercept: bool) -> Start:
         sentence = f"y is 0 wherever it weighs: the {loss.name} loss falls for ever as the intercept falls"
         raise shared(DataError(sentence))
     z = loss.best_constant(target.mean) if has_intercept else 0.0
-    curvature = float(loss.terms(np.array([z]), np.array([target.mean])).curvature[0])
+    at_start = loss.terms(np.array([z]), np.array([target.mean]))
+    curvature = target.size * float(at_start.curvature[0])
     return Start(z, target.least, _ROUNDING * curvature, curvature)
 
 
 def make_model(
     objective: Objective, w: Vector, settings: ModelSettings, classes: Vector, asked: Scaling
 ) -> LinearModel:
-    """Return the model on the original features. Local."""
+    """Return the model on the original features; intercepts of several classes have mean zero. Local."""
     coef, intercept = objective.to_raw(w)
+    if isinstance(intercept, np.ndarray):
+        intercept = intercept - intercept.mean()
     return LinearModel(settings.kind, coef, intercept, classes, asked.mean, asked.scale, settings.power)

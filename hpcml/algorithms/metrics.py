@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import raw_prediction
-from hpcml.algorithms.linear_model import LinearModel
-from hpcml.algorithms.losses import Logistic
+from hpcml.algorithms.linear_model import LinearModel, make_loss
 from hpcml.algorithms.target import check_labels
 from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.gathering import on_first
@@ -77,7 +76,7 @@ def evaluate(data: Dataset, model: LinearModel, metrics: Sequence[str], name: st
     """
     with agreed(data.comm):
         scored = [_scored(block, model, name) for block in data.blocks()]
-    n_rows = int(data.comm.allreduce(np.array([sum(s.z.size for s in scored)]))[0][0])
+    n_rows = int(data.comm.allreduce(np.array([sum(s.y.size for s in scored)]))[0][0])
     if n_rows == 0:
         raise shared(DataError("there are no rows to evaluate on"))
     _check_labels(data.comm, scored, model)
@@ -111,17 +110,41 @@ def _accuracy(of: _Evaluation) -> float:
 
 
 def _log_loss(of: _Evaluation) -> float:
-    loss = Logistic(positive=float(of.model.classes[1]))
+    loss = make_loss("logistic_regression", of.model.classes)
     return of.mean(lambda s: loss.terms(s.z, s.y).value)
 
 
 def _roc_auc(of: _Evaluation) -> float:
+    if of.model.classes.size > 2:
+        return _mean_roc_auc(of)
     z = np.concatenate([np.zeros(0), *(s.z for s in of.scored)])
     positive = np.concatenate([np.zeros(0, bool), *(s.y == of.model.classes[1] for s in of.scored)])
     value, error = roc_auc(of.comm, z, positive, of.n_rows)
     if error is not None:
         of.notes["roc_auc"] = f"from a histogram of {_BINS} bins; at most {error:.2g} off"
     return value
+
+
+def _mean_roc_auc(of: _Evaluation) -> float:
+    """Return the mean, over the classes that rows have, of each class's area against all others."""
+    classes = of.model.classes
+    z = np.concatenate([np.zeros((0, classes.size)), *(s.z for s in of.scored)])
+    y = np.concatenate([np.zeros(0), *(s.y for s in of.scored)])
+    counts = of.comm.allreduce(np.array([(y == label).sum() for label in classes]))[0]
+    there = np.flatnonzero(counts)
+    areas = [roc_auc(of.comm, _against_others(z, c), y == classes[c], of.n_rows) for c in there.tolist()]
+    if there.size < classes.size:
+        of.notes["roc_auc"] = f"the mean over {there.size} of {classes.size} classes: no row has the others"
+    elif any(error is not None for _, error in areas):
+        of.notes["roc_auc"] = f"from histograms of {_BINS} bins"
+    return float(np.mean([area for area, _ in areas]))
+
+
+def _against_others(z: Vector, c: int) -> Vector:
+    """Return ``log(p / (1 - p))`` of a class, (rows,)."""
+    others = np.delete(z, c, axis=1)
+    top = others.max(axis=1)
+    return np.asarray(z[:, c] - top - np.log(np.exp(others - top[:, None]).sum(axis=1)))
 
 
 def _rmse(of: _Evaluation) -> float:
@@ -131,7 +154,9 @@ def _rmse(of: _Evaluation) -> float:
 def _r2(of: _Evaluation) -> float:
     """``1 - sum (y - z)^2 / sum (y - mean y)^2``; as scikit-learn has it, 1 or 0 where y is constant."""
     error = of.mean(lambda s: np.square(s.z - s.y))
-    if _is_constant(of):  # the mean is rounded, so that the spread of equal labels would not be zero
+    if _is_constant(
+        of, lambda s: s.y
+    ):  # the mean is rounded, so that the spread of equal labels would not be zero
         return float(error == 0)
     mean = of.mean(lambda s: s.y)
     return 1.0 - error / of.mean(lambda s: np.square(s.y - mean))
@@ -144,20 +169,21 @@ def _deviance(of: _Evaluation) -> float:
 
 
 def _d2(of: _Evaluation) -> float:
-    """``1 - deviance / deviance of the mean of y``; 1 or 0 where y is constant."""
+    """``1 - deviance / deviance of the best constant beside the offsets``; 1 or 0 where y is constant."""
     loss, deviance = of.model.loss, _deviance(of)
-    if _is_constant(of):
+    if _is_constant(of, lambda s: s.y) and _is_constant(of, lambda s: s.block.offsets):
         return float(deviance <= 0)
-    mean = of.mean(lambda s: s.y)
+    grown = of.mean(lambda s: loss.parts(s.block.offsets, s.y)[0])
+    mean = of.mean(lambda s: loss.parts(s.block.offsets, s.y)[1]) / grown
     z = loss.best_constant(mean) if loss.has_log_link else mean
-    null = 2.0 * of.mean(lambda s: loss.terms(np.full_like(s.y, z), s.y).value - loss.least(s.y))
+    null = 2.0 * of.mean(lambda s: loss.terms(z + s.block.offsets, s.y).value - loss.least(s.y))
     return 1.0 - deviance / null
 
 
-def _is_constant(of: _Evaluation) -> bool:
-    """Tell whether all labels are equal. Collective, one message."""
-    y = np.concatenate([np.zeros(0), *(s.y for s in of.scored)])
-    ends = np.array([y.max(initial=-np.inf), -y.min(initial=np.inf)])
+def _is_constant(of: _Evaluation, column: Callable[[Scored], Vector]) -> bool:
+    """Tell whether all values of a column are equal. Collective, one message."""
+    values = np.concatenate([np.zeros(0), *map(column, of.scored)])
+    ends = np.array([values.max(initial=-np.inf), -values.min(initial=np.inf)])
     (largest, minus_smallest) = of.comm.allreduce(ends, op="max")[0]
     return bool(largest == -minus_smallest)
 

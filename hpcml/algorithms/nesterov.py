@@ -42,7 +42,7 @@ class Nesterov:
 
     def init(self, objective: Objective, w: Vector) -> _State:
         """Return the state at w, its step from a line search. Collective, three messages, or six."""
-        smooth = replace(objective, penalty=make_penalty(objective.data.n_features, objective.penalty.l2))
+        smooth = replace(objective, penalty=make_penalty(objective.n_weights, objective.penalty.l2))
         point = smooth.evaluate(w)
         norm = float(np.linalg.norm(point.gradient))
         _, step = search(smooth, point, -point.gradient, 1.0 / max(norm, 1e-300))
@@ -51,27 +51,17 @@ class Nesterov:
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state. Collective, one message."""
-        x = state.point
-        w = _prox(objective, x.w - state.step * x.gradient, state.step)
+        x, bounds = state.point, objective.whole_penalty
+        w = objective.whole_penalty.prox(x.w - state.step * x.gradient, state.step)
         uphill = float((x.w - w) @ (w - state.w)) > 0
         before = 1.0 if uphill else state.momentum
         momentum = 0.5 * (1 + np.sqrt(1 + 4 * before * before))
         beta = 0.0 if uphill else (before - 1) / momentum
-        ahead = _inside(objective, w + beta * (w - state.w))
+        ahead = np.clip(w + beta * (w - state.w), bounds.lower, bounds.upper)
         new = objective.evaluate(ahead, window=x.window)
         if new.is_finite and _is_smooth(objective, x, new, state.step):
             return _State(new, w, float(momentum), state.step, bool((new.w == x.w).all()))
         return _State(x, x.w, 1.0, state.step / 2, state.step < 1e-300)
-
-
-def _prox(objective: Objective, w: Vector, step: float) -> Vector:
-    d = objective.data.n_features
-    return np.append(objective.penalty.prox(w[:d], step), w[d:])
-
-
-def _inside(objective: Objective, w: Vector) -> Vector:
-    d, penalty = objective.data.n_features, objective.penalty
-    return np.append(np.clip(w[:d], penalty.lower, penalty.upper), w[d:])
 
 
 def _rough(objective: Objective, w: Vector) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import n_sums, raw_prediction, shard_sums
 from hpcml.algorithms.losses import Loss
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.algorithms.scaling import Scaling
@@ -28,7 +30,8 @@ class Point(NamedTuple):
     Attributes
     ----------
     w : (n_parameters,) array
-        Weights of the scaled features, then the intercept where there is one.
+        Weights of the scaled features, then the intercept where there is one: output by output for a loss
+        of several, then the intercepts.
     value : float
     gradient : (n_parameters,) array
     hessian : (n, n) array
@@ -83,10 +86,10 @@ AT_ZERO = Start()
 
 @dataclass(frozen=True)
 class Objective:
-    """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b) + penalty(w)``.
+    """``F(w, b) = (1 / sum s) sum_i s_i loss(y_i, u_i . w + b + o_i) + penalty(w)``.
 
-    u are the scaled features, s the weights of the rows. With r = slope and h = curvature of the loss
-    at each row and the strengths l2 of the penalty, ``dF/dw = (1 / sum s) sum s r u + l2 w``,
+    u are the scaled features, s the weights of the rows, o their offsets. With r = slope and h = curvature of
+    the loss at each row and the strengths l2 of the penalty, ``dF/dw = (1 / sum s) sum s r u + l2 w``,
     ``dF/db = (1 / sum s) sum s r`` and ``H = (1 / sum s) sum s h [u, 1][u, 1]^T + diag(l2, 0)``: gradient and
     Hessian are those of the smooth part. The sums are taken over the raw features x and scaled afterwards.
 
@@ -94,8 +97,9 @@ class Objective:
     ----------
     data : Dataset
     loss : Loss
+        With k outputs, w is (k, n_features) in what follows, and b, z and r have k numbers too.
     penalty : Penalty
-        On w alone; the intercept is never penalised.
+        On w alone, all ``k n_features`` of it; intercepts are never penalised.
     scaling : Scaling
     total_weight : float
         sum s over all ranks.
@@ -117,25 +121,42 @@ class Objective:
     @property
     def n_parameters(self) -> int:
         """Length of w, the intercept included. Local."""
-        return self.data.n_features + int(self.fit_intercept)
+        return self.n_weights + self.loss.n_outputs * int(self.fit_intercept)
 
-    def split(self, w: Vector) -> tuple[Vector, float]:
-        """Return the weights of the scaled features and the intercept. Local."""
-        d = self.data.n_features
-        return w[:d], float(w[d]) if self.fit_intercept else 0.0
+    @property
+    def n_weights(self) -> int:
+        """Length of w without intercepts. Local."""
+        return self.loss.n_outputs * self.data.n_features
 
-    def to_raw(self, w: Vector) -> tuple[Vector, float]:
-        """Return coefficients and intercept on the original features. Local."""
-        return self.scaling.to_raw(*self.split(w))
+    @cached_property
+    def whole_penalty(self) -> Penalty:
+        """The penalty of all parameters in w, which leaves intercepts free. Local."""
+        return self.penalty.with_free(self.n_parameters - self.n_weights)
 
-    def from_raw(self, coef: Vector, intercept: float) -> Vector:
+    def split(self, w: Vector) -> tuple[Vector, Intercept]:
+        """Return the weights of the scaled features, (n_weights,), and the intercept, or those. Local."""
+        n, k = self.n_weights, self.loss.n_outputs
+        last = w[n:] if self.fit_intercept else np.zeros(k)
+        return w[:n], float(last[0]) if k == 1 else last
+
+    def to_raw(self, w: Vector) -> tuple[Vector, Intercept]:
+        """Return coefficients and intercept on the original features. Local.
+
+        (n_features,) and a number, or with k outputs (k, n_features) and (k,).
+        """
+        weights, intercept = self.split(w)
+        k = self.loss.n_outputs
+        return self.scaling.to_raw(weights if k == 1 else weights.reshape(k, -1), intercept)
+
+    def from_raw(self, coef: Vector, intercept: Intercept) -> Vector:
         """Return the w of coefficients and intercept on the original features. Local."""
-        return self._extended(*self.scaling.from_raw(coef, intercept))
+        weights, last = self.scaling.from_raw(coef, intercept)
+        return self._extended(weights.ravel(), last)
 
     @property
     def first_w(self) -> Vector:
         """Where a fit starts, (n_parameters,). Local."""
-        return self._extended(np.zeros(self.data.n_features), self.start.intercept)
+        return self._extended(np.zeros(self.n_weights), np.full(self.loss.n_outputs, self.start.intercept))
 
     @property
     def all_columns(self) -> NDArray[np.int64]:
@@ -154,41 +175,47 @@ class Objective:
         Collective, one pass and one message (two without the `window` of an earlier point, or with another
         number of columns).
         """
-        d = self.data.n_features
         coef, intercept = self.to_raw(w)
 
         def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
             return shard_sums(block, self.loss, coef, intercept, columns)
 
-        n = n_sums(d, columns)
+        n = self.n_sums(columns)
         known = window if window is not None and window.size == n else None
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
         loss = self.mean_loss(reduced.total, columns)
         return self.penalised(w, loss, columns, reduced.window)
 
-    def _extended(self, vector: Vector, last: float) -> Vector:
+    def n_sums(self, columns: NDArray[np.int64] | None = None) -> int:
+        """Return the number of sums that a pass brings, with the Hessian of some columns. Local."""
+        k = self.loss.n_outputs
+        return n_sums(self.data.n_features, columns) if k == 1 else 1 + k + self.n_weights
+
+    def _extended(self, vector: Vector, last: Intercept) -> Vector:
         return np.append(vector, last) if self.fit_intercept else vector
 
     def mean_loss(self, sums: Vector, columns: NDArray[np.int64] | None) -> MeanLoss:
         """Return what the sums of `shard_sums` over some rows give to the mean loss of all. Local."""
-        d = self.data.n_features
         sums = sums / self.total_weight
-        slope = (sums[2 : 2 + d] - self.scaling.mean * sums[1]) / self.scaling.scale
-        gradient = self._extended(slope, float(sums[1]))
-        matrix = np.zeros((0, 0)) if columns is None else self._hessian(sums[2 + d :], columns)
-        return MeanLoss(float(sums[0]), gradient, matrix)
+        matrix = np.zeros((0, 0)) if columns is None else self._hessian(sums[self.n_sums() :], columns)
+        return MeanLoss(float(sums[0]), self.scaled(sums[1 : self.n_sums()]), matrix)
+
+    def scaled(self, sums: Vector) -> Vector:
+        """Return the derivatives in w from those in b and in the weights of raw features. Local."""
+        k = self.loss.n_outputs
+        at_intercept = sums[:k]
+        raw = sums[k:].reshape(k, -1) - self.scaling.mean * at_intercept[:, None]
+        return self._extended((raw / self.scaling.scale).ravel(), at_intercept)
 
     def penalised(
         self, w: Vector, loss: MeanLoss, columns: NDArray[np.int64] | None, window: NDArray[np.int64]
     ) -> Point:
         """Return the point at w, from the loss of all rows there. Local."""
-        d = self.data.n_features
-        gradient, hessian = loss.gradient.copy(), loss.hessian.copy()
-        gradient[:d] += self.penalty.gradient(w[:d])
+        gradient, hessian = loss.gradient + self.whole_penalty.gradient(w), loss.hessian.copy()
         if columns is not None:
             on_diagonal = np.arange(columns.size)
             hessian[on_diagonal, on_diagonal] += self.penalty.l2[columns]
-        return Point(w, loss.value + self.penalty.value(w[:d]), gradient, hessian, window)
+        return Point(w, loss.value + self.penalty.value(self.split(w)[0]), gradient, hessian, window)
 
     def _hessian(self, sums: Vector, columns: NDArray[np.int64]) -> NDArray[np.float64]:
         d = columns.size
@@ -208,15 +235,19 @@ class Objective:
         return H
 
     def curvature(self, block: Block, z: Vector) -> Vector:
-        """Return ``s h`` of a block's rows at their raw predictions, (rows,). Local."""
-        return _weighted(block, self.loss.terms(z, _labels(block)).curvature)
+        """Return what products of the Hessian need of a block's rows, at their raw predictions. Local.
+
+        ``s h``, (rows,); or the probabilities of a softmax, (rows, k).
+        """
+        h = self.loss.terms(z, _labels(block)).curvature
+        return h if h.ndim == 2 else _weighted(block, h)
 
     def line(self, w: Vector, direction: Vector) -> Line:
         """Return the objective along ``w + t direction``: one pass, no message. Local."""
         lines = []
         base, slope = self.to_raw(w), self.to_raw(direction)
         for block in self.data.blocks():
-            z, q = raw_prediction(block, *base), raw_prediction(block, *slope)
+            z, q = raw_prediction(block, *base), raw_prediction(block.without_offset(), *slope)
             lines.append((block, z, q))
         return Line(self, w, direction, tuple((block.without_rows(), z, q) for block, z, q in lines))
 

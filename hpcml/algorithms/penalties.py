@@ -32,6 +32,16 @@ class Penalty:
     lower: Vector
     upper: Vector
 
+    def with_free(self, n: int) -> Penalty:
+        """Return the penalty with n weights more that it leaves free."""
+        free = np.zeros(n)
+        return Penalty(
+            np.append(self.l2, free),
+            np.append(self.l1, free),
+            np.append(self.lower, free - np.inf),
+            np.append(self.upper, free + np.inf),
+        )
+
     @property
     def is_smooth(self) -> bool:
         """Whether it has a gradient everywhere."""

@@ -71,9 +71,7 @@ class ProximalNewton:
 
 def _residual(objective: Objective, point: Point) -> Vector:
     """Return the smallest subgradient, (n_parameters,)."""
-    d = objective.data.n_features
-    weights = objective.penalty.residual(point.w[:d], point.gradient[:d])
-    return np.append(weights, point.gradient[d:])
+    return objective.whole_penalty.residual(point.w, point.gradient)
 
 
 def _working_set(objective: Objective, point: Point, target: Vector) -> NDArray[np.int64]:

@@ -26,30 +26,18 @@ def minimise_model(objective: Objective, point: Point, columns: NDArray[np.int64
     minimum (Friedman, Hastie and Tibshirani 2010, doi:10.18637/jss.v033.i01; Nocedal and Wright, "Numerical
     Optimization", 2006, section 16.7).
     """
-    picked, rough = columns, _picked(objective.penalty, columns)
-    if objective.fit_intercept:
-        picked = np.append(columns, objective.data.n_features)
-        rough = _with_free(rough)
+    free = np.arange(objective.n_weights, objective.n_parameters)
+    picked = np.concatenate([columns, free])
     w = point.w.copy()
-    w[picked] = _minimised(point.hessian, rough, w[picked], point.gradient[picked])
+    w[picked] = _minimised(
+        point.hessian, _picked(objective.whole_penalty, picked), w[picked], point.gradient[picked]
+    )
     return w
 
 
-def _picked(penalty: Penalty, columns: NDArray[np.int64]) -> Penalty:
-    """Return the rough part of some features; the Hessian has the smooth one."""
-    return Penalty(
-        np.zeros(columns.size), penalty.l1[columns], penalty.lower[columns], penalty.upper[columns]
-    )
-
-
-def _with_free(penalty: Penalty) -> Penalty:
-    """Return the penalty with one weight more that it leaves free."""
-    return Penalty(
-        np.append(penalty.l2, 0.0),
-        np.append(penalty.l1, 0.0),
-        np.append(penalty.lower, -np.inf),
-        np.append(penalty.upper, np.inf),
-    )
+def _picked(penalty: Penalty, at: NDArray[np.int64]) -> Penalty:
+    """Return the rough part of some weights; the Hessian has the smooth one."""
+    return Penalty(np.zeros(at.size), penalty.l1[at], penalty.lower[at], penalty.upper[at])
 
 
 def _minimised(H: Vector, rough: Penalty, v: Vector, slope: Vector) -> Vector:

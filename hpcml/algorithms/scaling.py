@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.rows import pieces, squares
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block, Dataset
 
@@ -22,17 +23,17 @@ class Scaling(NamedTuple):
     mean: Vector
     scale: Vector
 
-    def to_raw(self, w: Vector, intercept: float) -> tuple[Vector, float]:
-        """Return weights and intercept on the original features. Local.
+    def to_raw(self, w: Vector, intercept: Intercept) -> tuple[Vector, Intercept]:
+        """Return weights, (n_features,) or (n_outputs, n_features), and intercept on the original features.
 
-        ``((x - mean) / scale) . w + b = x . (w / scale) + (b - mean . (w / scale))``
+        Local. ``((x - mean) / scale) . w + b = x . (w / scale) + (b - mean . (w / scale))``
         """
         coef = w / self.scale
-        return coef, intercept - float(self.mean @ coef)
+        return coef, intercept - self.mean @ coef.T
 
-    def from_raw(self, coef: Vector, intercept: float) -> tuple[Vector, float]:
+    def from_raw(self, coef: Vector, intercept: Intercept) -> tuple[Vector, Intercept]:
         """Return weights and intercept on the scaled features, what `to_raw` takes back. Local."""
-        return coef * self.scale, intercept + float(self.mean @ coef)
+        return coef * self.scale, intercept + self.mean @ coef.T
 
 
 def no_scaling(n_features: int) -> Scaling:

@@ -21,11 +21,16 @@ _WORDS = 2
 
 
 class Names(NamedTuple):
-    """What X, y and weight are called in errors: file and dataset, say."""
+    """What X, y and the other columns are called in errors: file and dataset, say.
+
+    Where `exposure` is given, offsets are logarithms of it.
+    """
 
     X: str = "X"
     y: str = "y"
     weight: str = "weight"
+    offset: str = "offset"
+    exposure: str | None = None
 
 
 _PLAIN_NAMES = Names()
@@ -41,7 +46,7 @@ class Survey(NamedTuple):
     classes : (n_classes,) array
         Distinct labels of the rows whose weight is above zero, in order; empty unless they were asked for.
     digest : str
-        Identifies the rows, labels and weights by content and place, 32 hexadecimal digits (XXH3).
+        Identifies the rows, labels, weights and offsets by content and place, 32 hexadecimal digits (XXH3).
     """
 
     n_rows: int
@@ -51,7 +56,7 @@ class Survey(NamedTuple):
 
 
 def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite: bool = False) -> Survey:
-    """Check that X, y and weight are finite and the weights usable; collect labels and a digest.
+    """Check that X, y, weight and offset are finite and the weights usable; collect labels and a digest.
 
     Collective: one pass, six small messages.
 
@@ -67,8 +72,8 @@ def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite:
     Raises
     ------
     DataError
-        NaN or Inf, a negative weight, weights that are all zero, no rows, or more than 1,000 classes; it
-        names the first row of the lowest rank that has one.
+        NaN or Inf, a negative weight, an exposure that is not above 0, weights that are all zero, no rows, or
+        more than 1,000 classes; it names the first row of the lowest rank that has one.
     """
     found: set[float] = set()
     digest = np.zeros(_WORDS, np.int64)
@@ -117,7 +122,7 @@ def check_block(block: Block, names: Names) -> None:
     Raises
     ------
     DataError
-        NaN or Inf, or a negative weight; it names the first row that has one.
+        NaN or Inf, a negative weight or an exposure that is not above 0; it names the first row that has one.
     """
     values = block.X.data if is_csr(block.X) else block.X
     # A sum is NaN or Inf whenever an element is, and is far cheaper than a mask; it may also overflow.
@@ -132,6 +137,16 @@ def check_block(block: Block, names: Names) -> None:
     if block.weight is not None and (block.weight < 0).any():
         row = int(np.argmax(block.weight < 0))
         raise DataError(f"{names.weight}: row {block.index[row]} is negative ({block.weight[row]:g})")
+    if block.offset is not None and not np.isfinite(block.offset).all():
+        row = int(np.argmin(np.isfinite(block.offset)))
+        _refuse_offset(names, int(block.index[row]), float(block.offset[row]))
+
+
+def _refuse_offset(names: Names, row: int, offset: float) -> None:
+    if names.exposure is None:
+        raise DataError(f"{names.offset}: row {row} is {offset}")
+    what = {np.inf: "Inf", -np.inf: "0"}.get(offset, "below 0 or NaN")
+    raise DataError(f"{names.exposure}: row {row} is {what}; an exposure is finite and above 0")
 
 
 def _refuse_nonfinite(block: Block, name: str) -> None:
@@ -162,6 +177,8 @@ def _block_digest(block: Block) -> NDArray[np.int64]:
 def _parts(block: Block, start: int, stop: int) -> list[NDArray[Any]]:
     rows = slice(start, stop)
     labels = [column[rows] for column in (block.y, block.weight) if column is not None]
+    # Of itself an offset would look like a weight.
+    labels += [] if block.offset is None else [np.frombuffer(b"offset", np.uint8), block.offset[rows]]
     X = block.X
     index = block.index_of(start, stop)
     if not is_csr(X):

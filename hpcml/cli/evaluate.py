@@ -23,6 +23,8 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-x", default="X", metavar="NAME", help="data set or CSR group of the rows (default: X)"
     )
+    parser.add_argument("--offset", metavar="NAME", help="data set of the offsets, for a model that has them")
+    parser.add_argument("--exposure", metavar="NAME", help="data set of exposures, in place of --offset")
     parser.add_argument(
         "--part",
         choices=("all", "train", "test"),
@@ -59,7 +61,7 @@ def execute(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace, comm: Communicator) -> int:
     from hpcml.run.trained import Rows, evaluate_model
 
-    rows = Rows(args.data, args.x, args.y, args.part)
+    rows = Rows(args.data, args.x, args.y, args.part, args.offset, args.exposure)
     scores = evaluate_model(comm, model_path(args), rows, tuple(args.metric))
     if comm.rank == 0 and args.json:
         tell(json.dumps({"metrics": scores.metrics, "n_rows": scores.n_rows, "notes": scores.notes}))

@@ -36,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-y", "--y", default="", metavar="NAME", help="data set of the labels (default: y, if there is one)"
     )
     parser.add_argument("--weight", metavar="NAME", help="data set of the weights (default: none)")
+    parser.add_argument("--offset", metavar="NAME", help="data set of the offsets (default: none)")
+    parser.add_argument("--exposure", metavar="NAME", help="data set of the exposures (default: none)")
     parser.add_argument(
         "--allow-external",
         action="store_true",
@@ -48,8 +50,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Write the indexes."""
     is_spec = args.files[0].suffix in _SPECS
-    if is_spec and (args.x or args.y or args.weight or args.allow_external):
-        raise SpecError("index: a spec names its data sets; leave -x, -y, --weight and --allow-external out")
+    columns = (args.x, args.y, args.weight, args.offset, args.exposure)
+    if is_spec and (any(columns) or args.allow_external):
+        cure = "leave -x, -y, --weight, --offset, --exposure and --allow-external out"
+        raise SpecError(f"index: a spec names its data sets; {cure}")
     if args.set and not is_spec:
         raise SpecError("index: --set changes a spec, and data files were given")
     work = _of_spec(args) if is_spec else _of_files(args)
@@ -66,7 +70,7 @@ def _of_files(args: argparse.Namespace) -> Callable[[Communicator, Callable[[str
         from hpcml.io.read.hdf5 import Columns
         from hpcml.run.indexing import index_files
 
-        columns = Columns(args.x or "X", args.y, args.weight)
+        columns = Columns(args.x or "X", args.y, args.weight, args.offset, args.exposure)
         index_files(comm, args.files, columns, tell, allow_external=args.allow_external)
 
     return work

@@ -38,7 +38,7 @@ def _predict(args: argparse.Namespace, comm: Communicator) -> int:
     from hpcml.run.predictions import predict_rows
     from hpcml.run.trained import Rows
 
-    rows = Rows(args.data, args.x, None, args.part)
+    rows = Rows(args.data, args.x, None, args.part, args.offset, args.exposure)
     n_rows = predict_rows(comm, model_path(args), rows, args.output, args.aligned)
     if comm.rank == 0:
         tell(f"{args.output}: predictions of {n_rows:,} rows")

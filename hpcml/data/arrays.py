@@ -32,7 +32,7 @@ class ArrayDataset:
     ----------
     X : (my rows, n_features) array or CSR
         A rank without rows gives shape (0, n_features).
-    y, weight : (my rows,) array, optional
+    y, weight, offset : (my rows,) array, optional
     comm : Communicator
     runs : int, optional
         Runs of shards that a rank owns whole: the subproblems of a solver that has them.
@@ -49,12 +49,13 @@ class ArrayDataset:
         X: Matrix,
         y: NDArray[Any] | None = None,
         weight: NDArray[Any] | None = None,
+        offset: NDArray[Any] | None = None,
         *,
         comm: Communicator,
         runs: int | None = None,
     ) -> None:
         with agreed(comm):
-            rows = _checked(X, y, weight)
+            rows = _checked(X, y, weight, offset)
         facts = [_Facts(*one) for one in comm.allgather(_facts_of(rows))]
         _check_alike(facts)
         starts = np.concatenate([[0], np.cumsum([one.n_rows for one in facts])])
@@ -65,7 +66,8 @@ class ArrayDataset:
         self.n_features = source.n_features
         self.partition = _owned_by_first_row(make_partition(source, comm.size, runs=runs), starts)
         rows = _with_whole_shards(comm, self.partition, starts, rows)
-        self._block = make_block(*rows, self.partition.shards_of(comm.rank), self.partition)
+        mine = self.partition.shards_of(comm.rank)
+        self._block = make_block(*rows[:3], mine, self.partition, offset=rows.offset)
 
     def blocks(self, shard: int | None = None) -> Iterator[Block]:
         """Yield all my rows as one block, or those of one shard of mine. Local."""
@@ -81,11 +83,13 @@ class _Rows(NamedTuple):
     X: Matrix
     y: NDArray[np.float64] | None
     weight: NDArray[np.float64] | None
+    offset: NDArray[np.float64] | None
 
 
-def _checked(X: Any, y: Any, weight: Any) -> _Rows:
+def _checked(X: Any, y: Any, weight: Any, offset: Any) -> _Rows:
     X = _matrix(X)
-    return _Rows(X, _column("y", y, X.shape[0]), _column("weight", weight, X.shape[0]))
+    columns = {"y": y, "weight": weight, "offset": offset}
+    return _Rows(X, *(_column(name, values, X.shape[0]) for name, values in columns.items()))
 
 
 def _matrix(X: Any) -> Matrix:
@@ -123,15 +127,17 @@ class _Facts(NamedTuple):
     kind: str
     has_y: bool
     has_weight: bool
+    has_offset: bool
 
 
 def _facts_of(rows: _Rows) -> _Facts:
-    X, y, weight = rows
+    X, *columns = rows
     # Columns count as 4 bytes however they are stored: the partition must not follow from a type of index.
     n_bytes = X.nnz * (X.dtype.itemsize + _INDEX_BYTES) if is_csr(X) else X.nbytes
     kind = "CSR" if is_csr(X) else "dense"
     n_rows, n_features = map(int, X.shape)
-    return _Facts(n_rows, n_features, int(n_bytes), str(X.dtype), kind, y is not None, weight is not None)
+    given = (column is not None for column in columns)
+    return _Facts(n_rows, n_features, int(n_bytes), str(X.dtype), kind, *given)
 
 
 def _check_alike(facts: list[_Facts]) -> None:
@@ -142,6 +148,7 @@ def _check_alike(facts: list[_Facts]) -> None:
         "kind": "kind of X",
         "has_y": "y (given or not)",
         "has_weight": "weight (given or not)",
+        "has_offset": "offset (given or not)",
     }
     for field, what in names.items():
         values = [getattr(one, field) for one in facts]

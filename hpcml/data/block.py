@@ -57,6 +57,8 @@ class Block:
         Borders of the blocks: every border of a shard is one.
     kept : (rows,) array of int64, optional
         Which rows of the run these are; None for all of them.
+    offset : (rows,) array, optional
+        What is added to the raw predictions; None for zeros.
     """
 
     X: Matrix
@@ -66,6 +68,7 @@ class Block:
     shards: NDArray[np.int64]
     pieces: NDArray[np.int64]
     kept: NDArray[np.int64] | None = None
+    offset: NDArray[np.float64] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -92,9 +95,18 @@ class Block:
         """Weights of the rows, ones where none were given."""
         return np.ones(self.n_rows) if self.weight is None else self.weight
 
+    @property
+    def offsets(self) -> NDArray[np.float64]:
+        """Offsets of the rows, zeros where none were given."""
+        return np.zeros(self.n_rows) if self.offset is None else self.offset
+
     def without_rows(self) -> Block:
         """Return the block without X, for what is kept of it besides. Local."""
         return replace(self, X=np.zeros((0, 0)))
+
+    def without_offset(self) -> Block:
+        """Return the block without offsets, for products with a direction. Local."""
+        return self if self.offset is None else replace(self, offset=None)
 
     def shard_sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum over each shard's rows, added in order; `values` is (rows,) or (rows, n). Local."""
@@ -113,6 +125,8 @@ def make_block(
     shards: range,
     partition: RowPartition,
     keep: NDArray[np.bool_] | None = None,
+    *,
+    offset: NDArray[Any] | None = None,
 ) -> Block:
     """Return the block of all stored rows of a run of shards, those that `keep` marks, compacted. Local.
 
@@ -126,11 +140,14 @@ def make_block(
         before = np.concatenate([[0], np.cumsum(keep)])
         X = X[keep] if is_csr(X) else _compacted(X, keep, piece_rows)
         shard_rows, piece_rows, kept = before[shard_rows], before[piece_rows], np.flatnonzero(keep)
-        y = None if y is None else y[keep]
-        weight = None if weight is None else weight[keep]
-    labels = None if y is None else np.ascontiguousarray(y, np.float64)
-    weights = None if weight is None else np.ascontiguousarray(weight, np.float64)
-    return Block(X, labels, weights, start, shard_rows, piece_rows, kept)
+    labels, weights, offsets = (_column(values, keep) for values in (y, weight, offset))
+    return Block(X, labels, weights, start, shard_rows, piece_rows, kept, offsets)
+
+
+def _column(values: NDArray[Any] | None, keep: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
+    if values is None:
+        return None
+    return np.ascontiguousarray(values if keep is None else values[keep], np.float64)
 
 
 def _compacted(X: NDArray[Any], keep: NDArray[np.bool_], borders: NDArray[np.int64]) -> NDArray[Any]:
@@ -185,6 +202,7 @@ def run_of(block: Block, first: int, last: int) -> Block:
         block.shards[first : last + 1] - start,
         block.pieces[inside] - start,
         None if block.kept is None else block.kept[rows],
+        None if block.offset is None else block.offset[rows],
     )
 
 
@@ -230,6 +248,7 @@ def join(blocks: Iterable[Block], n_rows: int) -> Block:
         borders("shards"),
         borders("pieces"),
         column([None if part.kept is None else part.kept + (part.start - first) for part in parts]),
+        column([part.offset for part in parts]),
     )
 
 

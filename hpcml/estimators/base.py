@@ -120,14 +120,18 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         DataError
             The rows cannot be used. A ValueError. Both are the same on every rank.
         """
+        return self._fitted(X, y, sample_weight, None)
+
+    def _fitted(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> Self:
+        """Fit the model to rows with offsets, where it takes them. Collective."""
         comm = find_comm(self.comm, X)
         self._check_parameters(comm)
         with one_blas_thread():
-            data, classes = self._training_data(comm, X, y, sample_weight)
+            data, classes = self._training_data(comm, X, y, sample_weight, offset)
             model, result = self._solved(data, classes)
         self._set_model(model, model.classes if classes is None else classes, _outcome(result))
         if comm.rank == 0 and not result.converged:
-            warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=2)
+            warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=3)
         return self
 
     def to_sklearn(self) -> Any:
@@ -155,7 +159,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if labels is not None and len(labels) != model.classes.size:
             raise SpecError(f"{len(labels)} labels for the {model.classes.size} classes of the model")
         estimator = cls(**parameters)
-        estimator.n_features_in_ = model.coef.size
+        estimator.n_features_in_ = model.coef.shape[-1]
         if feature_names is not None:
             estimator.feature_names_in_ = np.array(feature_names, object)
         estimator._set_model(model, model.classes if labels is None else np.asarray(labels), outcome)
@@ -172,21 +176,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         check_same(comm, {name: str(value) for name, value in parameters.items() if name != "comm"})
 
     def _training_data(
-        self, comm: Communicator, X: Any, y: Any, sample_weight: Any
+        self, comm: Communicator, X: Any, y: Any, sample_weight: Any, offset: Any
     ) -> tuple[Dataset, NDArray[Any] | None]:
         """Return the rows to learn from, and the classes that y's codes stand for. Collective."""
         if is_dataset(X):
             with agreed(comm):
-                check_dataset(X, y, sample_weight)
+                check_dataset(X, y, sample_weight, offset)
             self._forget_names()
             self.n_features_in_ = X.n_features
             return X, None
         with validated(comm):
-            rows = read_rows(self, X, y, sample_weight, least=int(comm.size == 1), reset=True)
+            rows = read_rows(self, X, y, sample_weight, offset, least=int(comm.size == 1), reset=True)
             target = self._read_target(rows)
         check_same(comm, {"the names of features": feature_digest(self)})
         numbers, classes = self._agree_on_target(comm, target)
-        return ArrayDataset(rows.X, numbers, rows.weight, comm=comm), classes
+        return ArrayDataset(rows.X, numbers, rows.weight, rows.offset, comm=comm), classes
 
     def _forget_names(self) -> None:
         if hasattr(self, "feature_names_in_"):
@@ -208,15 +212,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Return where the last fit ended, if the next is to start there. Collective, if so."""
         if not self.warm_start:
             return None
-        coef, intercept = (np.ravel(getattr(self, name, ())) for name in ("coef_", "intercept_"))
+        coef, intercept = (np.atleast_1d(getattr(self, name, ())) for name in ("coef_", "intercept_"))
         bits = np.append(coef, intercept).tobytes() if coef.size else b"none"
         check_same(objective.data.comm, {"coefficients to start from": hashlib.sha256(bits).hexdigest()})
         if coef.size == 0:
             return None
-        if coef.size != objective.data.n_features:
-            n = objective.data.n_features
-            raise DataError(f"warm_start: X has {n} features, and the last fit had {coef.size}")
-        return objective.from_raw(coef.astype(np.float64), float(intercept[0]))
+        n, k = objective.data.n_features, objective.loss.n_outputs
+        if coef.shape[-1] != n:
+            raise DataError(f"warm_start: X has {n} features, and the last fit had {coef.shape[-1]}")
+        if intercept.size != k:
+            raise DataError(
+                f"warm_start: the last fit had {intercept.size} row(s) of coefficients, and y takes {k}"
+            )
+        if k > 1:
+            return objective.from_raw(coef.astype(np.float64), intercept)
+        return objective.from_raw(coef.ravel().astype(np.float64), float(intercept[0]))
 
     def _not_converged(self) -> str:
         return (
@@ -233,15 +243,16 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.reason_ = outcome.reason
 
     def _raw_prediction(self, X: Any) -> NDArray[np.float64]:
-        """Return ``X @ coef + intercept`` of my rows, (rows,). Local."""
+        """Return ``X @ coef.T + intercept`` of my rows, with the offsets of a data set. Local."""
         check_is_fitted(self)
         if is_dataset(X):
             self._check_width(X)
             model = self._model()
             parts = [raw_prediction(block, model.coef, model.intercept) for block in X.blocks()]
-            return np.concatenate([np.zeros(0), *parts])
+            return np.concatenate([np.zeros((0, *np.shape(model.intercept))), *parts])
         # scikit-learn's own product, so that its twin gives the same bits.
-        return np.asarray(read_matrix(self, X) @ self.coef_.T + self.intercept_).reshape(-1)
+        z = np.asarray(read_matrix(self, X) @ self.coef_.T + self.intercept_)
+        return z if np.size(self.intercept_) > 1 else z.reshape(-1)
 
     def _check_width(self, data: Dataset) -> None:
         if data.n_features != self.n_features_in_:
@@ -250,19 +261,21 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
                 f"{self.n_features_in_} features as input"
             )
 
-    def _scored_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Dataset, LinearModel]:
+    def _scored_data(
+        self, X: Any, y: Any, sample_weight: Any, offset: Any = None
+    ) -> tuple[Dataset, LinearModel]:
         """Return the rows to score on, and the model whose classes are their labels. Collective."""
         check_is_fitted(self)
         comm = find_comm(self.comm, X)
         if is_dataset(X):
             with agreed(comm):
-                check_dataset(X, y, sample_weight)
+                check_dataset(X, y, sample_weight, offset)
                 self._check_width(X)
                 return X, self._model()._replace(classes=self._numeric_classes())
         with validated(comm):
-            rows = read_rows(self, X, y, sample_weight, least=int(comm.size == 1), reset=False)
+            rows = read_rows(self, X, y, sample_weight, offset, least=int(comm.size == 1), reset=False)
             numbers = self._known_target(rows)
-        return ArrayDataset(rows.X, numbers, rows.weight, comm=comm), self._model()
+        return ArrayDataset(rows.X, numbers, rows.weight, rows.offset, comm=comm), self._model()
 
     def _numeric_classes(self) -> NDArray[np.float64]:
         """Return the labels that a data set, whose y are numbers, has for the classes. Local."""

@@ -19,14 +19,16 @@ from hpcml.errors import DataError, SpecError
 from hpcml.estimators.base import LinearEstimator, Outcome
 from hpcml.estimators.blas import one_blas_thread
 from hpcml.estimators.inputs import Rows
-from hpcml.estimators.labels import Labels, agree_on_classes, check_binary, find_labels
+from hpcml.estimators.labels import Labels, agree_on_classes, check_classes, find_labels
 from hpcml.estimators.scoring import accuracy
 
 __all__ = ["LinearClassifier"]
 
 
 class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A linear classifier of two classes."""
+    """A linear classifier of two classes, or of as many as `_most_classes` where that is more."""
+
+    _most_classes: ClassVar[int] = 2
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **LinearEstimator._parameter_constraints,
@@ -37,13 +39,16 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
     class_weight: Mapping[Any, float] | str | None
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return ``X @ coef + intercept`` of my rows, (my rows,). Local."""
+        """Return ``X @ coef.T + intercept`` of my rows, (my rows,). Local.
+
+        With more than two classes (my rows, n_classes).
+        """
         return self._raw_prediction(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the likelier class of each of my rows, (my rows,). Local."""
         z = self.decision_function(X)
-        chosen: NDArray[Any] = self.classes_[(z > 0).astype(int)]
+        chosen: NDArray[Any] = self.classes_[np.argmax(z, axis=1) if z.ndim == 2 else (z > 0).astype(int)]
         return chosen
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -79,7 +84,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
         return find_labels(rows.y, rows.weight)
 
     def _agree_on_target(self, comm: Communicator, target: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
-        classes = agree_on_classes(comm, target)
+        classes = agree_on_classes(comm, target, self._most_classes)
         # Labels that are not classes have weight zero: any code does.
         return np.maximum(target.codes(classes), 0.0), classes
 
@@ -87,7 +92,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
         return find_labels(rows.y, None).codes(self.classes_)
 
     def _check_classes(self, classes: NDArray[np.float64]) -> None:
-        check_binary(classes.tolist())
+        check_classes(classes.tolist(), self._most_classes)
 
     def _numeric_classes(self) -> NDArray[np.float64]:
         if self.classes_.dtype.kind not in "biuf":
@@ -96,17 +101,19 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
 
     def _set_model(self, model: LinearModel, classes: NDArray[Any], outcome: Outcome) -> None:
         self._set_outcome(outcome)
-        self.coef_ = model.coef[None].copy()
-        self.intercept_ = np.array([model.intercept])
+        self.coef_ = np.atleast_2d(model.coef).copy()
+        self.intercept_ = np.atleast_1d(np.array(model.intercept))
         self.classes_ = classes
         self.n_iter_ = np.array([outcome.n_iter], np.int32)
 
     def _model(self) -> LinearModel:
         none, ones = np.zeros(self.n_features_in_), np.ones(self.n_features_in_)
-        codes = np.array([0.0, 1.0])
+        codes = np.arange(float(len(self.classes_)))
+        if len(codes) > 2:
+            return LinearModel(self._kind, self.coef_, self.intercept_, codes, none, ones)
         return LinearModel(self._kind, self.coef_[0], float(self.intercept_[0]), codes, none, ones)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_class = self._most_classes > 2
         return tags

@@ -52,14 +52,14 @@ class _GeneralizedLinear(LinearRegressor):
         self.warm_start = warm_start
         self.comm = comm
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
         """Return D^2, the weighted share of the deviance of all ranks' rows that is explained. Collective.
 
-        ``1 - sum s D(y, predicted) / sum s D(y, mean y)``. X, y and sample_weight are as in `fit`; the result
-        is the same on every rank.
+        ``1 - sum s D(y, predicted) / sum s D(y, m)`` with ``m = mean y``, or with offsets the best constant
+        beside them. The arguments are as in `fit`; the result is the same on every rank.
         """
         with one_blas_thread():
-            return d2(*self._scored_data(X, y, sample_weight))
+            return d2(*self._scored_data(X, y, sample_weight, offset))
 
     def to_sklearn(self) -> Any:
         """Return the fitted scikit-learn twin: another object of the same predictions. Local."""
@@ -85,7 +85,7 @@ class PoissonRegressor(_GeneralizedLinear):
     It minimises scikit-learn's objective, ``sum_i s_i D(y_i, m_i) / (2 sum s) + alpha/2 ||w||^2`` with the
     mean ``m_i = exp(x_i . w + b)`` and the deviance ``D(y, m) = 2 (y log(y / m) - y + m)``, for y >= 0; the
     intercept b is not penalised. `objective_` leaves out what depends on y alone. For counts over an exposure
-    e give ``y = count / e`` and ``sample_weight = e``. The answer has the same bits for any number of ranks
+    e give ``offset = log(e)`` to `fit` and `predict`. The answer has the same bits for any number of ranks
     and any split of the rows.
 
     Parameters

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, is_regressor
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
 from hpcml.collectives import Communicator, SerialCommunicator, agreed, world
 from hpcml.collectives.launch import expected_size, launched_rank
@@ -28,7 +28,9 @@ __all__ = [
     "find_comm",
     "is_dataset",
     "read_matrix",
+    "read_offset",
     "read_rows",
+    "refuse_beside",
     "validated",
 ]
 
@@ -41,6 +43,7 @@ class Rows(NamedTuple):
     X: Matrix
     y: NDArray[Any]
     weight: NDArray[np.float64] | None
+    offset: NDArray[np.float64] | None = None
 
 
 def is_dataset(X: Any) -> bool:
@@ -127,9 +130,16 @@ def read_matrix(estimator: BaseEstimator, X: Any) -> Matrix:
 
 
 def read_rows(
-    estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any, *, least: int, reset: bool
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    offset: Any = None,
+    *,
+    least: int,
+    reset: bool,
 ) -> Rows:
-    """Return X, y and weight checked by scikit-learn's rules, float32 kept. Local.
+    """Return X, y, weight and offset checked by scikit-learn's rules, float32 kept. Local.
 
     Parameters
     ----------
@@ -149,7 +159,7 @@ def read_rows(
         y_numeric=is_regressor(estimator),
         ensure_min_samples=least,
     )
-    return Rows(_as_array(X), y, _read_weight(sample_weight, X))
+    return Rows(_as_array(X), y, _read_weight(sample_weight, X), read_offset(offset, X.shape[0]))
 
 
 def _as_array(X: Any) -> Matrix:
@@ -168,11 +178,34 @@ def _read_weight(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
     return weight
 
 
-def check_dataset(data: Dataset, y: Any, sample_weight: Any) -> None:
-    """Refuse labels and weights beside a data set, and one without labels. Local."""
-    for name, value in (("y", y), ("sample_weight", sample_weight)):
+def read_offset(offset: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Return the offsets, one a row and finite. Local.
+
+    Raises
+    ------
+    ValueError
+        They are something else.
+    """
+    if offset is None:
+        return None
+    column: NDArray[np.float64] = check_array(
+        offset, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="offset"
+    )
+    if column.shape != (n_rows,):
+        raise DataError(f"X has {n_rows} rows and offset has shape {column.shape}")
+    return column
+
+
+def refuse_beside(**given: Any) -> None:
+    """Refuse columns beside a data set, which brings its own. Local."""
+    for name, value in given.items():
         if value is not None:
             raise SpecError(f"the data set brings its own {name}: do not pass another")
+
+
+def check_dataset(data: Dataset, y: Any, sample_weight: Any, offset: Any = None) -> None:
+    """Refuse labels, weights and offsets beside a data set, and one without labels. Local."""
+    refuse_beside(y=y, sample_weight=sample_weight, offset=offset)
     first = next(iter(data.blocks()), None)
     if first is not None and first.y is None:
         raise DataError("the data set has no y")

@@ -11,10 +11,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from hpcml.collectives import Communicator
 from hpcml.errors import DataError
 
-__all__ = ["Labels", "agree_on_classes", "check_binary", "find_labels"]
+__all__ = ["Labels", "agree_on_classes", "check_classes", "find_labels"]
 
-_SENT = 3
-"""Labels that a rank tells the others: one more than a binary classifier takes."""
+_SENT = 1001
+"""Labels that a rank tells the others: one more than a classifier takes."""
+_SHOWN = 3
 
 
 class Labels(NamedTuple):
@@ -60,13 +61,20 @@ def find_labels(y: NDArray[Any], weight: NDArray[np.float64] | None) -> Labels:
     return Labels(distinct, place, counted)
 
 
-def agree_on_classes(comm: Communicator, labels: Labels) -> NDArray[Any]:
+def agree_on_classes(comm: Communicator, labels: Labels, most: int) -> NDArray[Any]:
     """Return the labels of all ranks that count, in order and in y's dtype. Collective, two small messages.
+
+    Parameters
+    ----------
+    comm : Communicator
+    labels : Labels
+    most : int
+        Classes that the model takes.
 
     Raises
     ------
     DataError
-        Labels are strings here and numbers there, or there are not two of them.
+        Labels are strings here and numbers there, or there is one of them alone, or more than `most`.
     """
     mine = labels.distinct[labels.counted]
     said = comm.allgather([mine.dtype.str, mine[:_SENT].tolist()])
@@ -75,20 +83,22 @@ def agree_on_classes(comm: Communicator, labels: Labels) -> NDArray[Any]:
         shown = ", ".join(sorted({str(dtype) for dtype in dtypes}))
         raise DataError(f"ranks differ in the type of y: {shown}")
     everyone = sorted(set().union(*(values for _, values in said)))
-    check_binary(everyone)
+    check_classes(everyone, most)
     return np.array(everyone, np.result_type(*dtypes))
 
 
-def check_binary(classes: list[Any]) -> None:
-    """Refuse anything but two classes, in scikit-learn's words. Local."""
+def check_classes(classes: list[Any], most: int) -> None:
+    """Refuse fewer classes than two and more than `most`, in scikit-learn's words. Local."""
     if not classes:
         raise DataError("no row has a label and a weight above zero")
     if len(classes) == 1:
         raise DataError(
             f"a classifier needs two classes, but the data contains only one class: {classes[0]!r}"
         )
-    if len(classes) > 2:
-        shown = ", ".join(repr(label) for label in classes[:_SENT])
+    shown = ", ".join(repr(label) for label in classes[:_SHOWN])
+    if len(classes) > most > 2:
+        raise DataError(f"y has more than {most} distinct values ({shown}, ...): not a class label")
+    if len(classes) > most:
         raise DataError(
             f"Only binary classification is supported. The type of the target is multiclass: {shown}, ..."
         )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression as Twin
 from sklearn.utils._param_validation import Interval
 
@@ -22,12 +22,13 @@ __all__ = ["LogisticRegression"]
 
 
 class LogisticRegression(LinearClassifier):
-    """Logistic regression of two classes, over the rows of all ranks.
+    """Logistic regression, of two classes or multinomial, over the rows of all ranks.
 
     It minimises scikit-learn's objective, ``C sum_i s_i log(1 + exp(-t_i (x_i . w + b)))`` plus
     ``l1_ratio ||w||_1 + (1 - l1_ratio) ||w||^2 / 2`` with t = +-1, the weights s of the rows and an intercept
     b that is not penalised; `objective_` is that divided by ``C sum s``. The answer has the same bits for any
-    number of ranks and any split of the rows.
+    number of ranks and any split of the rows. With more than two classes each has weights and an intercept,
+    the loss of a row is ``log sum_c exp(x . w_c + b_c) - x . w_y - b_y``, and the intercepts have mean zero.
 
     Parameters
     ----------
@@ -41,9 +42,10 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
     class_weight : dict, "balanced" or None, default=None
         What the weights of a class's rows are multiplied by: 1 for a label that is not there;
-        "balanced" is ``sum s / (2 sum s of the class)``.
+        "balanced" is ``sum s / (n_classes sum s of the class)``.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
-        auto is newton up to 1,000 features, else newton_cg; prox_newton with an l1 part.
+        auto is newton up to 1,000 features, else newton_cg; prox_newton with an l1 part. With more than two
+        classes it is newton_cg, or nesterov with an l1 part, and newton, prox_newton and admm are refused.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
@@ -56,8 +58,10 @@ class LogisticRegression(LinearClassifier):
     Attributes
     ----------
     coef_ : (1, n_features) array
+        With more than two classes (n_classes, n_features).
     intercept_ : (1,) array
-    classes_ : (2,) array
+        With more than two classes (n_classes,).
+    classes_ : (n_classes,) array
         Labels of rows that weigh, in order.
     n_iter_ : (1,) array of int
     n_features_in_ : int
@@ -81,6 +85,7 @@ class LogisticRegression(LinearClassifier):
     """
 
     _kind: ClassVar[str] = "logistic_regression"
+    _most_classes: ClassVar[int] = 1000
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **LinearClassifier._parameter_constraints,
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
@@ -115,17 +120,25 @@ class LogisticRegression(LinearClassifier):
         return replace(super()._settings(found, classes), l1_ratio=self.l1_ratio)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return ``1 / (1 + exp(-z))`` for the second class, the rest for the first, (my rows, 2). Local."""
-        p = expit(self.decision_function(X))
+        """Return the probability of each class, (my rows, n_classes). Local.
+
+        Of two ``1 / (1 + exp(-z))`` for the second, the rest for the first; of more ``exp(z) / sum exp(z)``.
+        """
+        z = self.decision_function(X)
+        if z.ndim == 2:
+            return np.asarray(softmax(z, axis=1))
+        p = expit(z)
         return np.stack([1 - p, p], axis=1)
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the logarithm of each class's probability, (my rows, 2), finite for any row. Local.
+        """Return the logarithm of each class's probability, (my rows, n_classes), finite for any row. Local.
 
-        ``-log(1 + exp(z))`` and ``-log(1 + exp(-z))``; scikit-learn's logarithm of a rounded probability
-        is -inf from z = 37 on.
+        Of two ``-log(1 + exp(z))`` and ``-log(1 + exp(-z))``; scikit-learn's logarithm of a rounded
+        probability is -inf from z = 37 on.
         """
         z = self.decision_function(X)
+        if z.ndim == 2:
+            return np.asarray(log_softmax(z, axis=1))
         return -np.logaddexp(0.0, np.stack([z, -z], axis=1))
 
     def _make_twin(self) -> Any:

@@ -25,14 +25,14 @@ class LeastSquares(LinearRegressor):
 
     _kind: ClassVar[str] = "linear_regression"
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> float:
         """Return the weighted R^2 of the rows of all ranks. Collective.
 
-        ``1 - sum s (y - z)^2 / sum s (y - mean y)^2``. X, y and sample_weight are as in `fit`; the result is
-        the same on every rank.
+        ``1 - sum s (y - z)^2 / sum s (y - mean y)^2`` with the offsets in z alone. The arguments are as in
+        `fit`; the result is the same on every rank.
         """
         with one_blas_thread():
-            return r2(*self._scored_data(X, y, sample_weight))
+            return r2(*self._scored_data(X, y, sample_weight, offset))
 
 
 class LinearRegression(LeastSquares):

@@ -47,7 +47,7 @@ def accuracy(data: Dataset, model: LinearModel) -> float:
 
     def terms(block: Block, y: Vector) -> list[Any]:
         z = raw_prediction(block, model.coef, model.intercept)
-        return [model.classes[(z > 0).astype(int)] == y]
+        return [model.predicted(z) == y]
 
     return float(_means(data, 1, terms)[0])
 
@@ -72,7 +72,9 @@ def r2(data: Dataset, model: LinearModel) -> float:
 
 
 def d2(data: Dataset, model: LinearModel) -> float:
-    """Return ``1 - sum s D(y, predicted) / sum s D(y, mean y)`` with the deviance D of the model.
+    """Return ``1 - sum s D(y, predicted) / sum s D(y, m)`` with the deviance D of the model.
+
+    m is the mean of y; with offsets, that of the best constant beside them.
 
     Collective, two passes, four messages and a small one. NaN, with a warning, below two rows; 1 or 0 where y
     is constant.
@@ -90,13 +92,14 @@ def d2(data: Dataset, model: LinearModel) -> float:
         text = "D^2 score is not well-defined with less than two samples."
         warnings.warn(text, UndefinedMetricWarning, stacklevel=3)
         return float("nan")
-    (mean,) = _means(data, 1, lambda block, y: [y])
-    constant = loss.best_constant(float(mean)) if loss.has_log_link else float(mean)
+    grown, fallen = _means(data, 2, lambda block, y: [*loss.parts(block.offsets, y)])
+    mean = float(fallen / grown)
+    constant = loss.best_constant(mean) if loss.has_log_link else mean
 
     def terms(block: Block, y: Vector) -> list[Any]:
         z = raw_prediction(block, model.coef, model.intercept)
         least = loss.least(y)
-        return [loss.terms(at, y).value - least for at in (z, np.full_like(z, constant))]
+        return [loss.terms(at, y).value - least for at in (z, constant + block.offsets)]
 
     found, null = _means(data, 2, terms)
     return 1.0 - float(found / null) if null > 0 else float(found <= 0)

@@ -73,7 +73,7 @@ def fits_in_memory(
     room = memory_limit if isinstance(memory_limit, int) else memory_limit * available_bytes() / n_ranks_here
     start, stop = partition.rows_of(partition.shards_of(comm.rank))
     # Entries of CSR rows that are selected are copied together once.
-    share = (stop - start) * (rows.source.row_bytes * (2 if rows.is_sparse else 1) + 24)
+    share = (stop - start) * (rows.source.row_bytes * (2 if rows.is_sparse else 1) + 32)
     (missing,) = comm.allreduce(np.array([int(share - room)]), op="max")
     return int(missing[0]) <= 0
 
@@ -188,8 +188,9 @@ class HDF5Dataset:
 
     def _read(self, shards: range, buffers: Buffers) -> Block:
         start, stop = self.partition.rows_of(shards)
-        X, y, weight = self.rows.read(start, stop, buffers)
-        return make_block(X, y, weight, shards, self.partition, self._keep(start, stop))
+        rows = self.rows.read(start, stop, buffers)
+        keep = self._keep(start, stop)
+        return make_block(*rows[:3], shards, self.partition, keep, offset=rows.offset)
 
     def _read_all(self) -> Block:
         """Read my shards once; of selected rows the rest never fills memory."""
@@ -197,7 +198,8 @@ class HDF5Dataset:
         begin = time.perf_counter()
         start, stop = self.partition.rows_of(self._mine)
         if self._kept_rows is None or start == stop:
-            block = make_block(*self.rows.read(start, stop), self._mine, self.partition)
+            rows = self.rows.read(start, stop)
+            block = make_block(*rows[:3], self._mine, self.partition, offset=rows.offset)
         else:
             parts = (self._read(unit, self._buffers[0]) for unit in self._units())
             block = join(parts, int(np.bitwise_count(self._kept_rows).sum()))
@@ -226,6 +228,9 @@ def open_hdf5(
     weight: str | None = None,
     comm: Communicator | str | None = None,
     cache: str = "auto",
+    *,
+    offset: str | None = None,
+    exposure: str | None = None,
 ) -> HDF5Dataset:
     """Open rows of HDF5 files over the ranks of a communicator.
 
@@ -243,6 +248,9 @@ def open_hdf5(
         None is this process alone.
     cache : {"auto", "memory", "none"}
         Whether rows are kept after the first pass; the bits of an answer do not depend on it.
+    offset, exposure : str or None
+        Data set of what is added to each row's raw prediction, or of numbers above 0 whose logarithm is
+        added; not both.
 
     Returns
     -------
@@ -257,6 +265,8 @@ def open_hdf5(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if not paths:
         raise SpecError("path is an empty list; give at least one file")
+    if offset is not None and exposure is not None:
+        raise SpecError("offset and exposure exclude each other; give one of the two")
     talker = resolved(comm)
-    rows = open_table(talker, paths, Columns(x, y, weight))
+    rows = open_table(talker, paths, Columns(x, y, weight, offset, exposure))
     return HDF5Dataset(rows, comm=talker, layout=Layout(cache=cache))

@@ -26,6 +26,7 @@ def check_spec(spec: Spec) -> None:
     _check_loss(spec)
     _check_tables(spec)
     _check_rows(spec)
+    _check_exposure(spec)
 
 
 def _check_model(spec: Spec) -> None:
@@ -94,6 +95,18 @@ def _check_rows(spec: Spec) -> None:
         raise SpecError(
             "evaluation.predictions: test needs test rows, and data.split leaves none; write all, or a "
             "data.split.test above 0"
+        )
+
+
+def _check_exposure(spec: Spec) -> None:
+    model = spec.model
+    has_log_link = model.type in ("poisson_regression", "gamma_regression") or (
+        model.type == "tweedie_regression" and model.power > 0
+    )
+    if spec.data.exposure is not None and not has_log_link:
+        raise SpecError(
+            f"data.exposure: needs a model of the logarithm of the mean, which model.type: {model.type} is "
+            "not; write data.offset for what is to be added as it is"
         )
 
 

@@ -19,6 +19,7 @@ from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.index.side_file import load_index, read_answer, write_index
 from hpcml.io.index.verify import answer_key, is_known_finite
 from hpcml.io.read.table import HDF5Table
+from hpcml.run.inputs import names_of
 from hpcml.run.shared_pass import SharedPass
 
 __all__ = ["Known", "known_rows", "look_through", "save_answers"]
@@ -125,7 +126,7 @@ def known_rows(
     DataError
         As `survey`.
     """
-    names = Names(*(f"{table.path}:{name}" for name in table.names))
+    names = names_of(table.path, table.names)
     if scaling:
         found, columns = _with_scaling(data, classes, names, first)
     else:

@@ -33,7 +33,7 @@ from hpcml.io.read.layout import Segment, TableLayout
 from hpcml.io.read.stored import StoredArray
 from hpcml.io.read.table import Access, HDF5Table, open_table
 from hpcml.run.contract import known_rows, save_answers
-from hpcml.run.inputs import data_files, open_part, open_rows
+from hpcml.run.inputs import columns_of, data_files, open_part, open_rows
 from hpcml.run.making import make_inputs
 from hpcml.run.placing import where_kept
 from hpcml.run.shared_pass import SharedPass
@@ -118,7 +118,7 @@ def _read_again(comm: Communicator, table: HDF5Table) -> FileIndex:
 
 
 def _refuse(table: HDF5Table, say: Say) -> None:
-    x, y, _ = table.names
+    x, y = table.names[:2]
     say(f"{table.path} has NaN or Inf in {x!r} or {y!r}: jobs will refuse these rows")
 
 
@@ -148,7 +148,7 @@ def index_job(comm: Communicator, spec: Spec, say: Say) -> None:
     """
     make_inputs(spec, comm, say)
     data = spec.data
-    columns = Columns(data.x, data.y, data.weight)
+    columns = columns_of(spec)
     access = Access(data.io.chunk_cache, 0, data.allow_external, verify=False)
     for part in ["train", *(["test"] if data.split.method == "file" else [])]:
         with open_table(comm, data_files(spec, comm, part), columns, "float64", access) as table:
@@ -206,13 +206,13 @@ def _segment(layout: TableLayout, role: str, number: int) -> Segment | None:
 
 
 def _names_in(layout: TableLayout, number: int) -> Columns | None:
-    """Return what X, y and weight are called in a file, None if it has no rows of X."""
-    X, y, weight = (_segment(layout, role, number) for role in ("X", "y", "weight"))
+    """Return what X and the other columns are called in a file, None if it has no rows of X."""
+    X, *others = (_segment(layout, role, number) for role in ("X", *Columns._fields[1:]))
     if X is None:
         return None
     name = X.arrays[0].name
     n = _n_rows(X)
-    alike = (part.arrays[0].name if part and part.arrays[0].shape[0] == n else None for part in (y, weight))
+    alike = (part.arrays[0].name if part and part.arrays[0].shape[0] == n else None for part in others)
     return Columns(name.rpartition("/")[0] if layout.is_sparse else name, *alike)
 
 

@@ -6,6 +6,7 @@ import glob
 from dataclasses import replace
 from pathlib import Path
 
+from hpcml.algorithms.survey import Names
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError
@@ -16,8 +17,10 @@ from hpcml.io.read.table import Access, HDF5Table, open_table
 from hpcml.spec import Spec
 
 __all__ = [
+    "columns_of",
     "data_files",
     "make_layout",
+    "names_of",
     "open_part",
     "open_rows",
     "try_untrusted",
@@ -85,8 +88,19 @@ def open_rows(spec: Spec, comm: Communicator, part: str) -> HDF5Table:
         data.allow_external,
         driver="mpio" if data.io.driver == "mpio" else "independent",
     )
-    names = Columns(data.x, data.y, data.weight)
-    return open_table(comm, data_files(spec, comm, part), names, data.dtype, access)
+    return open_table(comm, data_files(spec, comm, part), columns_of(spec), data.dtype, access)
+
+
+def columns_of(spec: Spec) -> Columns:
+    """Return what the columns are called in the files of a spec. Local."""
+    data = spec.data
+    return Columns(data.x, data.y, data.weight, data.offset, data.exposure)
+
+
+def names_of(path: Path, columns: Columns) -> Names:
+    """Return what columns are called in errors. Local."""
+    x, y, weight, offset, exposure = (f"{path}:{name}" for name in columns)
+    return Names(x, y, weight, offset, exposure if columns.exposure else None)
 
 
 def open_part(spec: Spec, comm: Communicator, part: str, rows: RowReader, cache: str) -> HDF5Dataset:

@@ -32,6 +32,7 @@ def make_recipe(data: Data) -> Recipe:
         format="auto" if data.format == "hdf5" else data.format,
         x=data.x,
         y=data.y,
+        beside=tuple(dict.fromkeys(filter(None, (data.weight, data.offset, data.exposure)))),
     )
 
 

@@ -17,7 +17,7 @@ from hpcml.collectives import Communicator
 from hpcml.errors import DataError, shared
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.read.table import HDF5Table
-from hpcml.run.inputs import open_part, open_rows
+from hpcml.run.inputs import columns_of, names_of, open_part, open_rows
 from hpcml.run.phases import Phases
 from hpcml.run.placing import Place, placed
 from hpcml.spec import Spec
@@ -155,5 +155,4 @@ def _with_test(spec: Spec, train: HDF5Dataset, test: HDF5Dataset, table: HDF5Tab
 
 
 def _names(spec: Spec, rows: HDF5Table) -> Names:
-    data, path = spec.data, rows.path
-    return Names(f"{path}:{data.x}", f"{path}:{data.y}", f"{path}:{data.weight}")
+    return names_of(rows.path, columns_of(spec))

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
+from hpcml.algorithms.losses import Softmax
 from hpcml.algorithms.survey import Names, check_block
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import Block
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.write.predictions import Columns, refuse_other_files, write_predictions
-from hpcml.run.inputs import open_part
+from hpcml.run.inputs import columns_of, names_of, open_part
 from hpcml.run.parts import Parts
 from hpcml.run.trained import Rows, open_for_model
 from hpcml.spec import Spec
@@ -60,17 +61,24 @@ def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path, align
     model = model_from_arrays(file.about["kind"], file.arrays)
     about = {"model": str(path), "data": f"{rows.path}:{rows.x}", "labels": file.about["labels"]}
     with data:
-        save_predictions(data, model, output, about, aligned=aligned)
+        names = names_of(rows.path, rows.columns)
+        save_predictions(data, model, output, about, names, aligned=aligned)
         return data.n_samples
 
 
 def save_predictions(
-    data: HDF5Dataset, model: LinearModel, path: Path, about: dict[str, Any], *, aligned: bool = False
+    data: HDF5Dataset,
+    model: LinearModel,
+    path: Path,
+    about: dict[str, Any],
+    names: Names,
+    *,
+    aligned: bool = False,
 ) -> None:
     """Write `row` (number in the source) and `prediction`, a class or a mean, for each row.
 
-    With logistic regression also `probability`, of the second class; with a support vector classifier
-    `decision`, the distance from its plane in units of the margin.
+    With logistic regression also `probability`, of the second class, or (rows, n_classes) of more than two;
+    with a support vector classifier `decision`, the distance from its plane in units of the margin.
 
     Collective: one pass, and the messages of `write_predictions`.
 
@@ -80,7 +88,8 @@ def save_predictions(
     model : LinearModel
     path : Path
     about : dict
-        Goes into the file; `data` in it names the rows in errors.
+        Goes into the file.
+    names : Names
     aligned : bool
         As in `predict_rows`.
 
@@ -92,11 +101,11 @@ def save_predictions(
         For want of space, quota or permission.
     """
     if data.n_samples == 0:
-        raise shared(DataError(f"{about['data']}: no rows are left for this part of the split"))
+        raise shared(DataError(f"{names.X}: no rows are left for this part of the split"))
     place = _every_row(data) if aligned else _selected_rows
-    nothing = _columns(model, np.zeros(0, np.int64), np.zeros(0))
+    nothing = _columns(model, np.zeros(0, np.int64), np.zeros((0, *np.shape(model.intercept))))
     n_rows = data.partition.n_samples if aligned else data.n_samples
-    blocks = _predicted(data, model, Names(X=about["data"]), place)
+    blocks = _predicted(data, model, names, place)
     write_predictions(data.comm, path, blocks, nothing, n_rows, about)
 
 
@@ -114,7 +123,7 @@ def save_run_predictions(spec: Spec, parts: Parts, model: LinearModel, path: Pat
         data = open_part(spec, parts.train.comm, "all", parts.place.rows, cache)
     if which != "none" and data is not None:
         about = {"model": "model.h5", "data": f"{rows.path}:{spec.data.x}", "labels": rows.labels}
-        save_predictions(data, model, path, about)
+        save_predictions(data, model, path, about, names_of(rows.path, columns_of(spec)))
 
 
 def _predicted(
@@ -132,6 +141,8 @@ def _columns(model: LinearModel, index: NDArray[np.int64], z: Vector) -> Columns
         return {**columns, "decision": z}
     if model.kind != "logistic_regression":
         return columns
+    if isinstance(model.loss, Softmax):
+        return {**columns, "probability": model.loss.terms(z, columns["prediction"]).curvature}
     with np.errstate(over="ignore"):
         return {**columns, "probability": 1.0 / (1.0 + np.exp(-z))}
 

@@ -22,7 +22,7 @@ from hpcml.spec import Spec
 
 __all__ = ["staged_rows"]
 
-_BESIDE_X = 16  # bytes of y and weight a row
+_BESIDE_X = 24  # bytes of y, weight and offset a row
 
 
 def staged_rows(

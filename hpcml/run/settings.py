@@ -46,7 +46,7 @@ def model_settings(
     """
     model, steps = spec.model, spec.preprocessing
     with_mean = bool(steps) and (not is_sparse if steps[0].with_mean == "auto" else steps[0].with_mean)
-    ratios = {"l1": 1.0, "elasticnet": model.l1_ratio}
+    ratios = {"l1": 1.0, "elasticnet": model.l1_ratio or 0.0}
     return ModelSettings(
         model.type,
         alpha=0.0 if model.penalty == "none" else model.alpha,

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpcml.algorithms.linear_model import model_from_arrays
 from hpcml.algorithms.metrics import Scores, evaluate
-from hpcml.algorithms.survey import Names, survey
+from hpcml.algorithms.survey import survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError, SpecError, shared
@@ -16,6 +16,7 @@ from hpcml.io.dataset import HDF5Dataset, Layout
 from hpcml.io.model import ModelFile, read_model
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.table import open_table
+from hpcml.run.inputs import names_of
 from hpcml.spec.schema_fit import METRICS
 
 __all__ = ["Rows", "evaluate_model", "open_for_model"]
@@ -32,12 +33,21 @@ class Rows:
     y : str or None
     part : {"all", "train", "test"}
         Of the split that the model was trained with.
+    offset, exposure : str or None
+        One of them for a model that was trained with one.
     """
 
     path: Path
     x: str = "X"
     y: str | None = "y"
     part: str = "all"
+    offset: str | None = None
+    exposure: str | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """What the columns are called. Local."""
+        return Columns(self.x, self.y, None, self.offset, self.exposure)
 
 
 def open_for_model(
@@ -58,22 +68,38 @@ def open_for_model(
     Raises
     ------
     SpecError
-        A part of a split that the model was not trained with.
+        A part of a split that the model was not trained with, or no offset for one that has them.
     DataError
         Model or rows cannot be used, or differ in columns.
     """
     with agreed(comm):
         file = read_model(path)
         selection = _selection(file, rows.part)
+        _check_offset(path, file, rows)
     spec = file.about["spec"]["data"]
-    table = open_table(comm, [rows.path], Columns(rows.x, rows.y), spec["dtype"])
+    table = open_table(comm, [rows.path], rows.columns, spec["dtype"])
     data = HDF5Dataset(table, comm=comm, selection=selection, layout=_layout(spec["partition"], cache))
-    n_features = file.arrays["coef"].size
+    n_features = file.arrays["coef"].shape[-1]
     if data.n_features != n_features:
         data.close()
         sentence = f"{rows.path}:{rows.x} has {data.n_features} columns and the model {path} has {n_features}"
         raise shared(DataError(sentence))
     return file, data
+
+
+def _check_offset(path: Path, file: ModelFile, rows: Rows) -> None:
+    """Refuse rows without the offset that a model was trained with, and an exposure that is none."""
+    if rows.offset is not None and rows.exposure is not None:
+        raise SpecError("--offset and --exposure exclude each other; give one of the two")
+    data = file.about["spec"]["data"]
+    trained = [f"data.{key}: {data[key]}" for key in ("offset", "exposure") if data.get(key)]
+    if trained and rows.offset is None and rows.exposure is None:
+        sentence = f"{path}: the model was trained with {trained[0]}; name the data set of {rows.path} by"
+        raise SpecError(f"{sentence} --offset NAME or --exposure NAME")
+    if rows.exposure is not None:
+        model = model_from_arrays(file.about["kind"], file.arrays)
+        if not model.loss.has_log_link:
+            raise SpecError(f"--exposure: {path} is no model of the logarithm of the mean; use --offset")
 
 
 def _layout(partition: dict[str, Any], cache: str) -> Layout:
@@ -112,6 +138,6 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
             raise shared(
                 SpecError(f"metric {sorted(unknown)[0]!r} does not fit; choose from {', '.join(fitting)}")
             )
-        names = Names(f"{rows.path}:{rows.x}", f"{rows.path}:{rows.y}")
+        names = names_of(rows.path, rows.columns)
         survey(data, classes=False, names=names)
         return evaluate(data, model_from_arrays(file.about["kind"], file.arrays), metrics or fitting, names.y)

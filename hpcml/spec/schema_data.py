@@ -183,7 +183,10 @@ class Data:
     x: str = key(_NAME, "X", doc="HDF5 dataset or group of the features")
     y: str = key(_NAME, "y", doc="HDF5 dataset of the target")
     weight: str | None = key(optional(_NAME), None, doc="dataset of the row weights")
-    offset: str | None = key(optional(_NAME), None, later=True, doc="dataset of the row offsets")
+    offset: str | None = key(optional(_NAME), None, doc="dataset of what is added to the raw predictions")
+    exposure: str | None = key(
+        optional(_NAME), None, doc="dataset of exposures: offsets are their logarithms"
+    )
     groups: str | None = key(optional(_NAME), None, later=True, doc="dataset of the row groups")
     target: Target | None = section(
         Target, optional=True, shorthand="column", doc="target column for tables, with threshold or map"
@@ -211,6 +214,8 @@ class Data:
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
         """Fit what is generated to the format, and let no tables stand beside it."""
         kind, generate = values["format"], values["generate"]
+        if values["offset"] is not None and values["exposure"] is not None:
+            raise Misfit("exposure", "offset and exposure exclude each other; write one of the two")
         if kind == "generated" and generate is None:
             raise Misfit(
                 "format",

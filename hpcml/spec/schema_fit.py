@@ -86,7 +86,9 @@ class Model:
     penalty: str = key(choice("none", "l2", "l1", "elasticnet"), "l2", doc="the penalty")
     alpha: float | None = key(optional(number("[0, inf)")), 1e-4, doc="strength on the mean loss")
     C: float | None = key(optional(number("(0, inf)")), None, doc="instead of alpha: alpha = 1 / (C sum w)")
-    l1_ratio: float = key(number("[0, 1]"), _L1_RATIO, doc="share of l1 in elasticnet")
+    l1_ratio: float | None = key(
+        optional(number("[0, 1]")), None, doc="share of l1 in elasticnet, 0.5 if not given"
+    )
     fit_intercept: bool = key(boolean(), True, doc="fit an intercept, never penalised")
     class_weight: Mapping[str, float] | str | None = key(
         optional(auto_or(map_of(number("[0, inf)"), name="map of label to weight"), "balanced")),
@@ -135,6 +137,8 @@ class Model:
     def settle(cls, values: dict[str, Any], given: frozenset[str]) -> None:
         """Let one of `alpha` and `C` say the strength; keys of other models are refused."""
         _refuse_foreign(values)
+        if values["penalty"] == "elasticnet" and values["l1_ratio"] is None:
+            values["l1_ratio"] = _L1_RATIO
         if {"alpha", "C"} <= given:
             raise Misfit("C", "alpha and C both say the strength of the penalty; write one of the two")
         if values["C"] is not None:
@@ -150,7 +154,7 @@ def _refuse_foreign(values: dict[str, Any]) -> None:
     kind = values["type"]
     if values["power"] != _POWER and kind != "tweedie_regression":
         raise Misfit("power", f"is of type tweedie_regression, not {kind}; leave it out")
-    if values["l1_ratio"] != _L1_RATIO and values["penalty"] != "elasticnet":
+    if values["l1_ratio"] is not None and values["penalty"] != "elasticnet":
         raise Misfit("l1_ratio", f"is of penalty elasticnet, not {values['penalty']}; leave it out")
     if 0 < values["power"] < 1:
         raise Misfit("power", "no Tweedie distribution has a power between 0 and 1; write 0 or at least 1")

@@ -111,6 +111,10 @@ REFUSED = {
         "solver.name: admm needs a loss of bounded curvature",
     ),
     "ratio": (
+        {"model": {**LOGISTIC, "penalty": "l1", "l1_ratio": 0.5}},
+        "model.l1_ratio: is of penalty elasticnet, not l1; leave it out",
+    ),
+    "ratio of l2": (
         {"model": {**LOGISTIC, "l1_ratio": 0.2}},
         "model.l1_ratio: is of penalty elasticnet, not l2; leave it out",
     ),

@@ -278,7 +278,7 @@ LATER = [
         (key, given, "this key is not available in this version; leave it out")
         for key, given in [
             ("hooks.on_start", "'a:b'"),
-            ("data.offset", "o"),
+            ("data.groups", "o"),
             ("data.columns.text", "[a]"),
             ("data.io.collective", "true"),
             ("data.split.stratify", "true"),

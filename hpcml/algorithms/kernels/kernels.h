@@ -39,6 +39,13 @@ struct model {
     double intercept;
 };
 
+/* A model of k classes: labels and intercepts of each, coef (k, d). y and weight may be NULL. With `known`
+   probabilities (n, k) the sums are those of the product of the Hessian with coef. */
+struct classes {
+    int64_t k;
+    const double *labels, *coef, *intercept, *y, *weight, *known;
+};
+
 struct kernels {
     const char *name;
     /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -48,6 +55,8 @@ struct kernels {
     void (*terms)(const struct loss *, int64_t n, const double *z, const double *y, double *value,
                   double *slope, double *curvature);
     double (*read)(const char *x, int64_t n_bytes);
+    int (*softmax_sums)(const struct rows *, const struct borders *, const struct classes *, double *out);
+    int (*softmax_scores)(const struct rows *, const struct classes *, double *z);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;

@@ -240,6 +240,81 @@ static PyObject *terms(PyObject *self, PyObject *args) {
     return done(&held, good);
 }
 
+/* A matrix of n rows of k doubles, one after another; NULL in `to` for None. */
+static int take_matrix(struct held *held, PyObject *object, int64_t n, int64_t k, int is_written, const char *what,
+                       double **to) {
+    *to = NULL;
+    if (object == Py_None) return 1;
+    Py_buffer *view = take(held, object, "d", 2, is_written);
+    if (!view) return 0;
+    *to = view->buf;
+    int is_whole = n < 2 || view->strides[0] == k * (Py_ssize_t)sizeof(double);
+    return view->shape[0] == n && view->shape[1] == k && is_whole ? 1 : refuse(what);
+}
+
+/* (labels, coef, intercept) */
+static int take_classes(struct held *held, PyObject *tuple, int64_t d, struct classes *m) {
+    PyObject *labels, *coef, *intercept;
+    if (!PyArg_ParseTuple(tuple, "OOO", &labels, &coef, &intercept)) return 0;
+    Py_buffer *view = take(held, labels, "d", 1, 0);
+    if (!view) return 0;
+    m->labels = view->buf;
+    m->k = view->shape[0];
+    return take_matrix(held, coef, m->k, d, 0, "coef", (double **)&m->coef) &&
+           take_vector(held, intercept, "d", m->k, "intercept", (const void **)&m->intercept) &&
+           ((m->coef && m->intercept) || refuse("coef or intercept"));
+}
+
+static PyObject *softmax_sums(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *rows, *y, *weight, *known, *shards, *pieces, *classes, *out;
+    struct held held = {.n = 0};
+    struct rows X;
+    struct borders b;
+    struct classes m;
+    double *to = NULL;
+    if (!PyArg_ParseTuple(args, "sO(OOO)(OO)OO", &name, &rows, &y, &weight, &known, &shards, &pieces, &classes, &out))
+        return NULL;
+    const struct kernels *k = named(name);
+    int good = k && take_rows(&held, rows, &X) && take_borders(&held, shards, pieces, X.n, &b) &&
+               take_classes(&held, classes, X.d, &m) &&
+               take_vector(&held, y, "d", X.n, "y", (const void **)&m.y) &&
+               take_vector(&held, weight, "d", X.n, "weight", (const void **)&m.weight) &&
+               take_matrix(&held, known, X.n, m.k, 0, "known", (double **)&m.known) &&
+               take_matrix(&held, out, b.n_shards, 1 + m.k * (1 + X.d), 1, "out", &to) && (to || refuse("out"));
+    int failed = 0;
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        failed = k->softmax_sums(&X, &b, &m, to);
+        Py_END_ALLOW_THREADS
+    }
+    if (failed) PyErr_NoMemory();
+    return done(&held, good && !failed);
+}
+
+static PyObject *softmax_scores(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *rows, *classes, *out;
+    struct held held = {.n = 0};
+    struct rows X;
+    struct classes m = {.y = NULL};
+    double *z = NULL;
+    if (!PyArg_ParseTuple(args, "sOOO", &name, &rows, &classes, &out)) return NULL;
+    const struct kernels *k = named(name);
+    int good = k && take_rows(&held, rows, &X) && take_classes(&held, classes, X.d, &m) &&
+               take_matrix(&held, out, X.n, m.k, 1, "out", &z) && (z || refuse("out"));
+    int failed = 0;
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        failed = k->softmax_scores(&X, &m, z);
+        Py_END_ALLOW_THREADS
+    }
+    if (failed) PyErr_NoMemory();
+    return done(&held, good && !failed);
+}
+
 static PyObject *read_bytes(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -273,6 +348,10 @@ static PyMethodDef METHODS[] = {
      "sums(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), hessian, out)"},
     {"predict", predict, METH_VARARGS, "predict(set, rows, coef, intercept, out)"},
     {"terms", terms, METH_VARARGS, "terms(set, loss, z, y, (value, slope, curvature))"},
+    {"softmax_sums", softmax_sums, METH_VARARGS,
+     "softmax_sums(set, rows, (y, weight, probabilities), (shards, pieces), (labels, coef, intercept), out)"},
+    {"softmax_scores", softmax_scores, METH_VARARGS,
+     "softmax_scores(set, rows, (labels, coef, intercept), out)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
     {NULL, NULL, 0, NULL},

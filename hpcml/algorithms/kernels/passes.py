@@ -11,15 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from hpcml.algorithms.kernels import plain
+from hpcml.algorithms.kernels import plain, softmax
 from hpcml.algorithms.kernels.choice import chosen, compiled
 from hpcml.algorithms.kernels.rows import n_sums, some_columns
-from hpcml.algorithms.losses import Loss, Squared
+from hpcml.algorithms.losses import Loss, Softmax, Squared
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.data import Block, Matrix, is_csr, run_of
 
-__all__ = ["hessian_product", "n_sums", "raw_prediction", "shard_sums"]
+__all__ = ["hessian_product", "n_sums", "raw_prediction", "shard_sums", "softmax_sums"]
 
 Vector = NDArray[np.float64]
 
@@ -27,12 +28,13 @@ _PARTIAL_BYTES = 4 << 20  # of the partials made at a time: all of a run may be 
 
 
 def shard_sums(
-    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None = None
+    block: Block, loss: Loss, coef: Vector, intercept: Intercept, columns: NDArray[np.int64] | None = None
 ) -> Iterator[NDArray[np.float64]]:
     """Yield partials, (any, n_sums), one row for each shard in order; zeros for one without rows.
 
-    With s, r and h the weight, slope and curvature of each row: ``[sum s loss, sum s r, X^T (s r)]``, and of
-    C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of C^T diag(s h) C]`` after it.
+    With s, r and h the weight, slope and curvature of each row at its raw prediction, the offset included:
+    ``[sum s loss, sum s r, X^T (s r)]``, and of C = X[:, columns] ``[sum s h, C^T (s h), upper triangle of
+    C^T diag(s h) C]`` after it.
 
     Parameters
     ----------
@@ -40,12 +42,15 @@ def shard_sums(
         Without labels they are zeros.
     loss : Loss
     coef : (n_features,) array
-        On the columns of X as they are.
-    intercept : float
+        On the columns of X as they are. For a softmax (n_classes, n_features), and the partials are those of
+        `softmax_sums`.
+    intercept : float or (n_classes,) array
     columns : (k,) array of int64, optional
         In rising order.
     """
-    if not _is_compiled(block.X):
+    if isinstance(loss, Softmax):
+        yield from softmax_sums(block, loss, coef, np.asarray(intercept))
+    elif not _is_compiled(block.X):
         yield from plain.shard_sums(block, loss, coef, intercept, columns)
     elif columns is None or columns.size == block.X.shape[1]:
         for run in _runs(block, 8 * n_sums(block.X.shape[1], columns)):
@@ -66,17 +71,19 @@ def _runs(block: Block, shard_bytes: float) -> Iterator[Block]:
         yield run_of(block, first, min(first + step, block.n_shards))
 
 
-def _sums(block: Block, loss: Loss, coef: Vector, intercept: float, *, hessian: bool) -> NDArray[np.float64]:
+def _sums(
+    block: Block, loss: Loss, coef: Vector, intercept: Intercept, *, hessian: bool
+) -> NDArray[np.float64]:
     d = block.X.shape[1]
     out = np.empty((block.n_shards, n_sums(d, np.arange(d) if hessian else None)))
-    labels, model = (block.y, block.weight, None), (np.ascontiguousarray(coef, np.float64), float(intercept))
-    borders = (block.shards, block.pieces)
+    labels, borders = (block.y, block.weight, block.offset), (block.shards, block.pieces)
+    model = (np.ascontiguousarray(coef, np.float64), float(intercept))
     _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, hessian, out)
     return out
 
 
 def _with_columns(
-    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64]
+    block: Block, loss: Loss, coef: Vector, intercept: Intercept, columns: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the partials of rows that lie in the cache, the Hessian from a copy of its columns."""
     first = _sums(block, loss, coef, intercept, hessian=False)
@@ -86,12 +93,12 @@ def _with_columns(
     _module().terms(chosen(), loss.formula, z, y, tuple(terms))
     curvature = terms[2] * block.weights
     # Least squares at zero with these weights has the Hessian that is wanted.
-    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature)
+    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature, offset=None)
     second = _sums(some, Squared(), np.zeros(columns.size), 0.0, hessian=True)
     return np.concatenate([first, second[:, 2 + columns.size :]], axis=1)
 
 
-def hessian_product(block: Block, curvature: Vector, v: Vector, v0: float) -> Iterator[Vector]:
+def hessian_product(block: Block, curvature: Vector, v: Vector, v0: Intercept) -> Iterator[Vector]:
     """Yield ``[q / 2, sum h q_i, X^T (h q)]`` with ``q = X v + v0``, for each shard in order.
 
     One pass for what a conjugate gradient needs; the first number is ``sum h q^2 / 2``. It is value and
@@ -101,21 +108,69 @@ def hessian_product(block: Block, curvature: Vector, v: Vector, v0: float) -> It
     ----------
     block : Block
     curvature : (rows,) array
-        h, the weights of the rows included; at least 0.
-    v : (n_features,) array
-    v0 : float
+        h, the weights of the rows included; at least 0. Or (rows, k), the probabilities of a softmax.
+    v : (n_features,) array, or (k, n_features)
+    v0 : float or (k,) array
         Change of the intercept.
     """
-    return shard_sums(replace(block, y=None, weight=curvature), Squared(), v, v0)
+    if curvature.ndim == 2:
+        anything = Softmax(tuple(range(len(v))))
+        return softmax_sums(replace(block, y=None), anything, v, np.asarray(v0), curvature)
+    return shard_sums(replace(block, y=None, weight=curvature, offset=None), Squared(), v, v0)
 
 
-def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,)."""
+def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
+    """Return ``X @ coef + intercept + offset``, (rows,); for several rows of coef ``X @ coef.T + intercept``."""
+    if coef.ndim == 2:
+        return _raw_predictions(block, coef, np.asarray(intercept))
     if not _is_compiled(block.X):
         return plain.raw_prediction(block, coef, intercept)
     z = np.empty(block.X.shape[0])
     _module().predict(chosen(), _rows(block.X), np.ascontiguousarray(coef, np.float64), float(intercept), z)
+    return z if block.offset is None else np.add(z, block.offset, out=z)
+
+
+def softmax_sums(
+    block: Block, loss: Softmax, coef: Vector, intercept: Vector, known: Vector | None = None
+) -> Iterator[NDArray[np.float64]]:
+    """Yield ``[sum s loss, sum s r, X^T (s r)]``, k of the second and k rows of the third, for each shard.
+
+    Parameters
+    ----------
+    block : Block
+    loss : Softmax
+    coef : (k, n_features) array
+    intercept : (k,) array
+    known : (rows, k) array, optional
+        Probabilities p: then ``z = X coef^T + intercept`` is a direction q, the loss ``q^T h q / 2`` and the
+        slope h q, with ``h = diag(p) - p p^T``.
+    """
+    if not _is_compiled(block.X):
+        yield from softmax.shard_sums(block, loss, coef, intercept, known)
+        return
+    width, start = 1 + coef.shape[0] * (1 + coef.shape[1]), 0
+    model = _classes(loss.classes, coef, intercept)
+    for run in _runs(block, 8 * width):
+        p = None if known is None else known[start : start + run.n_rows]
+        out, start = np.empty((run.n_shards, width)), start + run.n_rows
+        labels, borders = (run.y, run.weight, p), (run.shards, run.pieces)
+        _module().softmax_sums(chosen(), _rows(run.X), labels, borders, model, out)
+        yield out
+
+
+def _raw_predictions(block: Block, coef: Vector, intercept: Vector) -> NDArray[np.float64]:
+    if not _is_compiled(block.X):
+        return softmax.raw_predictions(block, coef, intercept)
+    z = np.empty((block.X.shape[0], len(coef)))
+    model = _classes(np.arange(len(coef)), coef, intercept)
+    _module().softmax_scores(chosen(), _rows(block.X), model, z)
     return z
+
+
+def _classes(labels: ArrayLike, coef: Vector, intercept: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return a model of several classes as the compiled kernels take it."""
+    first, second, third = (np.ascontiguousarray(part, np.float64) for part in (labels, coef, intercept))
+    return first, second, third
 
 
 def _module() -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.rows import Piece, gram, n_sums, pieces, some_columns
 from hpcml.algorithms.losses import Loss, Terms
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.data import Block
 
 __all__ = ["raw_prediction", "shard_sums"]
@@ -20,16 +21,16 @@ __all__ = ["raw_prediction", "shard_sums"]
 Vector = NDArray[np.float64]
 
 
-def raw_prediction(block: Block, coef: Vector, intercept: float) -> Vector:
-    """Return ``X @ coef + intercept``, (rows,). Local."""
+def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
+    """Return ``X @ coef + intercept + offset``, (rows,). Local."""
     z = np.full(block.n_rows, intercept)
     for piece in pieces(block):
         z[piece.rows] += piece.X @ coef
-    return z
+    return z if block.offset is None else np.add(z, block.offset, out=z)
 
 
 def shard_sums(
-    block: Block, loss: Loss, coef: Vector, intercept: float, columns: NDArray[np.int64] | None
+    block: Block, loss: Loss, coef: Vector, intercept: Intercept, columns: NDArray[np.int64] | None
 ) -> Iterator[NDArray[np.float64]]:
     """Yield a partial for each shard, with a Hessian one at a time. Local."""
     upper = None if columns is None else np.triu_indices(columns.size)
@@ -38,7 +39,9 @@ def shard_sums(
 
     def sums(piece: Piece) -> Vector:
         y = np.zeros(piece.X.shape[0]) if block.y is None else block.y[piece.rows]
-        return _piece_sums(block, piece, loss.terms(piece.X @ coef + intercept, y), columns, upper)
+        z = piece.X @ coef + intercept
+        z = z if block.offset is None else z + block.offset[piece.rows]
+        return _piece_sums(block, piece, loss.terms(z, y), columns, upper)
 
     shards = (reduce(np.add, map(sums, runs.get(i, [])), np.zeros(n_all)) for i in range(block.n_shards))
     if columns is not None:

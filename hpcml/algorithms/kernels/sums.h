@@ -103,4 +103,6 @@ static double read_bytes(const char *x, int64_t n_bytes) {
     return total;
 }
 
-const struct kernels TABLE = {NAME, sums, predict, terms, read_bytes};
+#include "softmax.h"
+
+const struct kernels TABLE = {NAME, sums, predict, terms, read_bytes, softmax_sums, softmax_scores};

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Formula", "IdentityLink", "Loss", "Terms", "Vector"]
+__all__ = ["Formula", "IdentityLink", "Intercept", "Loss", "Terms", "Vector"]
 
 Vector = NDArray[np.float64]
+Intercept: TypeAlias = float | Vector
+"""One number, or one for each output."""
 
 
 class Terms(NamedTuple):
@@ -43,6 +45,10 @@ class Loss(Protocol):
         """The name in results and errors."""
 
     @property
+    def n_outputs(self) -> int:
+        """How many raw predictions a row has: above 1, z and slope are (rows, n_outputs)."""
+
+    @property
     def max_curvature(self) -> float:
         """The largest second derivative in z; infinite where there is none."""
 
@@ -67,6 +73,13 @@ class Loss(Protocol):
     def least(self, y: Vector) -> Vector:
         """Return the smallest value over all z at each row, or 0 where nobody asks, (rows,)."""
 
+    def parts(self, z: Vector, y: Vector) -> tuple[Vector, Vector]:
+        """Return A > 0 and B of a slope ``A - B``, (rows,) each.
+
+        The constant that is best added to every z follows from ``mean B / mean A``: its logarithm for a log
+        link, that number itself for the squared loss.
+        """
+
     def best_constant(self, mean: float) -> float:
         """Return the z at which a fit starts, from the mean of y."""
 
@@ -83,6 +96,11 @@ class IdentityLink:
     is_convex = True
     has_log_link = False
 
+    @property
+    def n_outputs(self) -> int:
+        """One raw prediction a row."""
+        return 1
+
     def in_range(self, y: Vector) -> NDArray[np.bool_]:
         """Return that every label will do, (rows,). Local."""
         return np.ones(y.shape, bool)
@@ -90,6 +108,10 @@ class IdentityLink:
     def least(self, y: Vector) -> Vector:
         """Return zeros, (rows,). Local."""
         return np.zeros_like(y)
+
+    def parts(self, z: Vector, y: Vector) -> tuple[Vector, Vector]:
+        """Return 1 and ``y - z``, which are the squared loss's. Local."""
+        return np.ones_like(y), y - z
 
     def best_constant(self, mean: float) -> float:
         """Return 0: the start is no model at all. Local."""

@@ -33,6 +33,7 @@ class _LogLink:
     """What follows from ``slope = A - B``, ``A = exp((2 - p) z)`` and ``B = y exp((1 - p) z)``."""
 
     power: float
+    n_outputs = 1
     max_curvature = np.inf
     has_log_link = True
 
@@ -49,6 +50,10 @@ class _LogLink:
     def in_range(self, y: Vector) -> NDArray[np.bool_]:
         """Return which labels are above zero, or zero for a power below 2, (rows,). Local."""
         return np.asarray(y >= 0 if self.power < 2 else y > 0)
+
+    def parts(self, z: Vector, y: Vector) -> tuple[Vector, Vector]:
+        """Return A and B at each row. Local."""
+        return _exp((2.0 - self.power) * z), y * _exp((1.0 - self.power) * z)
 
     def best_constant(self, mean: float) -> float:
         """Return the logarithm of the mean, the optimum of a model without features. Local."""

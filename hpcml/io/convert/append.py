@@ -72,8 +72,8 @@ def append(
     Raises
     ------
     DataError
-        The file is no conversion, or its recipe fills with a mean, a median or a most frequent value; some of
-        the sources are in it; they have other columns or new categories.
+        The file is no conversion, or its recipe fills with a mean, a median or a most frequent value, or has
+        columns beside X; some of the sources are in it; they have other columns or new categories.
     OutputError
         For want of space, quota or permission.
     """
@@ -108,6 +108,8 @@ def _old(comm: Communicator, path: Path) -> _Old:
             said |= {"recipe": json.loads(notes["hpcml_recipe"]), "digest": notes["hpcml_digest"].decode()}
             if (how := said["recipe"]["missing"]) in FILLED:
                 raise DataError(f"{path}: missing: {how} depends on all rows: convert all sources anew")
+            if beside := said["recipe"].get("beside"):
+                raise DataError(f"{path}: {beside[0]!r} stands beside X: convert all sources anew")
     said = comm.bcast(said)
     return _Old(**{**said, "recipe": Recipe.described(said["recipe"])})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ def encode_part(comm: Communicator, part: TablePart, recipe: Recipe, known: Know
     """
     features: list[Column] = []
     target: Column | None = None
+    beside: list[Column] = []
     keep = np.zeros(0, bool)
     with agreed(comm):
         columns = {name: _load(part, name, recipe) for name in part.used.columns}
@@ -64,20 +65,25 @@ def encode_part(comm: Communicator, part: TablePart, recipe: Recipe, known: Know
         columns, keep = recipe.steps.apply(columns, np.arange(n_rows) + (known.n_read + part.start))
         features = [columns[name] for name in part.used.roles]
         target = None if recipe.target is None else columns[recipe.target]
+        beside = [columns[name] for name in recipe.beside]
     with agreed(comm):
-        chosen = [*features, *([] if target is None else [target])]
+        chosen = [*features, *beside, *([] if target is None else [target])]
         _check_finite(part, chosen, keep)
         if recipe.missing == "drop":
             for column in chosen:
                 keep = keep & ~column.missing
         else:
-            _check_missing(part, features if recipe.missing == "error" else [], target, keep)
+            needed = [*(features if recipe.missing == "error" else []), *beside]
+            _check_missing(part, needed, target, keep)
         if target is not None and recipe.mapping is not None:
             _check_mapping(part, target, recipe.mapping, keep)
     if not keep.all():
         for column in chosen:
             column.values = column.values[keep]
-    return _agree(comm, part, recipe, features, target, known)
+    coded = _agree(comm, part, recipe, features, target, known)
+    columns_beside = {column.name: column.values for column in beside}
+    coded.runs = [replace(run, beside=columns_beside) for run in coded.runs]
+    return coded
 
 
 def _is_numeric(part: TablePart, name: str, recipe: Recipe) -> bool:
@@ -85,6 +91,8 @@ def _is_numeric(part: TablePart, name: str, recipe: Recipe) -> bool:
     if name == recipe.target and name not in part.used.roles and cast is None:
         return _target_is_numeric(part, recipe)
     role = part.used.roles.get(name)
+    if name in recipe.beside:
+        return True
     if role or cast:
         return role == "numeric" or (not role and cast != "category")
     return part.kinds[name] in ("number", "bool") or name in recipe.steps.of_numbers

@@ -32,8 +32,11 @@ CHOICES = {
 }
 """What a recipe's words may be; the first is the default."""
 
-_LATER: dict[str, Any] = {"index_base": "auto", "n_features": None, "steps": {}}
+_LATER: dict[str, Any] = {"index_base": "auto", "n_features": None, "steps": {}, "beside": []}
 """Keys that are told of only where they are not as here: an older file's recipe has none of them."""
+
+
+_LISTS = ("numeric", "categorical", "include", "exclude", "beside")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Recipe:
         What is done to the table first.
     x, y : str
         Names of the HDF5 data sets.
+    beside : tuple of str
+        Columns of numbers that become data sets of their own names and no features: weights, say.
 
     Raises
     ------
@@ -94,6 +99,7 @@ class Recipe:
     steps: Steps = field(default_factory=Steps)
     x: str = "X"
     y: str = "y"
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -102,6 +108,11 @@ class Recipe:
         both = sorted(set(self.numeric) & set(self.categorical))
         if both:
             raise SpecError(f"column {both[0]!r} is listed as numeric and as categorical")
+        taken = sorted({self.x, self.y, "feature_names"} & set(self.beside))
+        if taken:
+            raise SpecError(
+                f"column {taken[0]!r} stands beside X, and a data set of another role has its name"
+            )
         if self.threshold is not None and self.mapping is not None:
             raise SpecError("a target has a threshold or a mapping, not both")
         if self.target is None and (self.threshold is not None or self.mapping is not None):
@@ -114,7 +125,7 @@ class Recipe:
         """Return the recipe as JSON can say it; equal recipes give equal texts. Local."""
         pairs = {str(text): float(number) for text, number in (self.mapping or {}).items()}
         mapping = None if self.mapping is None else pairs
-        lists = {name: list(getattr(self, name)) for name in ("numeric", "categorical", "include", "exclude")}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
         threshold = None if self.threshold is None else float(self.threshold)
         plain = {name: getattr(self, name) for name in ("target", *CHOICES, "n_features", "x", "y")}
         whole = {**lists, **plain, "threshold": threshold, "mapping": mapping, "steps": self.steps.describe()}
@@ -123,7 +134,7 @@ class Recipe:
     @classmethod
     def described(cls, said: Mapping[str, Any]) -> Recipe:
         """Return the recipe that `describe` told of. Local."""
-        lists = {name: tuple(said[name]) for name in ("numeric", "categorical", "include", "exclude")}
+        lists = {name: tuple(said.get(name, ())) for name in _LISTS}
         return cls(**{**said, **lists, "steps": Steps.described(said.get("steps", {}))})
 
     def digest(self, identity: Identity) -> str:
@@ -148,10 +159,11 @@ class Recipe:
         """
         names = [*names, *(name for name in self.steps.derive if name not in names)]
         target = [] if self.target is None else [self.target]
-        for name in (*self.numeric, *self.categorical, *self.include, *self.exclude, *target):
+        for name in (*self.numeric, *self.categorical, *self.include, *self.exclude, *self.beside, *target):
             if name not in names:
                 raise DataError(near(name, list(names)))
-        allowed = [n for n in names if n in (self.include or names) and n not in (*self.exclude, self.target)]
+        barred = {*self.exclude, *self.beside, self.target}
+        allowed = [name for name in names if name in (self.include or names) and name not in barred]
         given = {**dict.fromkeys(self.numeric, "numeric"), **dict.fromkeys(self.categorical, "categorical")}
         cast = {name: _ROLES[kind] for name, kind in self.steps.cast.items()}
         roles = {n: given.get(n, cast.get(n)) for n in allowed if n in given or not given}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -113,13 +113,14 @@ class EntryRows:
 
 @dataclass(frozen=True)
 class RowRun:
-    """Consecutive rows of the file that this rank writes: the first row and the first entry, X and y."""
+    """Consecutive rows of the file that this rank writes: the first row, the first entry, X and columns."""
 
     start: int
     entry: int
     n_rows: int
     rows: Rows
     y: NDArray[np.float64] | None
+    beside: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass

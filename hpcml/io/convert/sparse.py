@@ -80,6 +80,8 @@ def _refuse_columns(recipe: Recipe) -> None:
     steps = [name for name in recipe.steps.describe() if name != "sample"]
     for name in (*named, *steps):
         raise SpecError(f"{name}: libsvm files have no named columns; leave it out")
+    if recipe.beside:
+        raise SpecError(f"{recipe.beside[0]!r}: libsvm files have no columns beside X; leave it out")
     if recipe.target not in (None, "y"):
         raise SpecError(f"the label of libsvm files is called 'y'; {recipe.target!r} is not there")
 

@@ -64,7 +64,8 @@ def write_table(
 def _arrays(coded: Encoding, recipe: Recipe) -> list[Array]:
     """Return the data sets to write; the same on every rank."""
     n, d, x = coded.n_samples, coded.n_features, recipe.x
-    labels = [] if not coded.labelled else [Array(recipe.y, (n,), np.dtype("<f8"))]
+    columns = [*([recipe.y] if coded.labelled else []), *recipe.beside]
+    labels = [Array(name, (n,), np.dtype("<f8")) for name in columns]
     if coded.layout == "dense":
         return [Array(x, (n, d), np.dtype(coded.dtype)), *labels]
     return [
@@ -102,6 +103,8 @@ def _write_rows(file: OutputFile, coded: Encoding, recipe: Recipe, *, first: boo
                 file.put(recipe.x, run.start + start, run.rows.dense(start, stop))
         if run.y is not None:
             file.put(recipe.y, run.start, run.y)
+        for name, values in run.beside.items():
+            file.put(name, run.start, values)
 
 
 def _put_csr(file: OutputFile, x: str, run: RowRun, steps: Sequence[tuple[int, int]]) -> None:

@@ -82,8 +82,9 @@ class Recorder:
         self._records: dict[str, _Record] = {}
         for part in self._parts("X"):
             self._plan_rows(part)
-        for part in [*self._parts("y"), *self._parts("weight")]:
-            self._plan(part.arrays[0])
+        for role in [role for role in table.layout.columns if role != "X"]:
+            for part in self._parts(role):
+                self._plan(part.arrays[0])
         for stored in others:
             self._plan(stored)
         table.wraps.append(self._wrapped)

@@ -1,4 +1,4 @@
-"""X, y and weight of one HDF5 file: found, checked by their metadata, and located."""
+"""X, y, weight and offset of one HDF5 file: found, checked by their metadata, and located."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ _CSR = ("data", "indices", "indptr")
 
 
 class Columns(NamedTuple):
-    """The names of X, y and weight in a file; X is a data set of rows or a group in CSR form."""
+    """The names of columns in a file; X is a data set of rows or a group in CSR form.
+
+    Offsets are in `offset`, or they are the logarithms of what is in `exposure`.
+    """
 
     x: str = "X"
     y: str | None = "y"
     weight: str | None = None
+    offset: str | None = None
+    exposure: str | None = None
 
 
 class Located(NamedTuple):
@@ -56,7 +61,7 @@ class Located(NamedTuple):
 
 
 def locate(path: Path, names: Columns, *, allow_external: bool = False) -> Located:
-    """Return where X, y and weight of a file lie. Local; opens it once, its virtual sources twice.
+    """Return where the columns of a file lie. Local; opens it once, its virtual sources twice.
 
     What it was found with is the caller's to close.
 
@@ -104,7 +109,7 @@ class _File:
         if n == 0 or d == 0:
             raise DataError(f"{self.path}: {names.x!r} has {n} rows and {d} columns")
         columns = {"X": parts}
-        for role, name in (("y", names.y), ("weight", names.weight)):
+        for role, name in zip(names._fields[1:], names[1:], strict=True):
             if name is not None:
                 columns[role] = self._column(name, names.x, n)
         texts = self._file.attrs.get("classes")

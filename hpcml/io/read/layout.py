@@ -1,4 +1,4 @@
-"""Which rows of which files make X, y and weight: plain data, shared so that one rank alone looks it up."""
+"""Which rows of which files make X, y and the other columns: plain data, looked up by one rank for all."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class TableLayout:
     is_sparse : bool
     files : list of KnownFile
     columns : dict of str to list of Segment
-        "X", and "y" and "weight" where they are there; the segments of each tile all rows.
+        "X", and "y", "weight", "offset" or "exposure" where they are there; the segments of each tile all
+        rows.
     labels : list of str or None
         The texts that the labels 0, 1, ... stand for.
     indexes : list of FileIndex or None

@@ -19,11 +19,12 @@ WIDE_UNIT_BYTES = 12 << 20
 
 
 class Rows(NamedTuple):
-    """Consecutive source rows: X an array or csr_array, y and weight (rows,) float64 or None."""
+    """Consecutive source rows: X an array or csr_array, the other columns (rows,) float64 or None."""
 
     X: Matrix
     y: NDArray[np.float64] | None
     weight: NDArray[np.float64] | None
+    offset: NDArray[np.float64] | None = None
 
 
 class Buffers:
@@ -47,7 +48,7 @@ class Buffers:
 
 
 class RowReader(Protocol):
-    """X, y and weight of source rows, wherever they lie. All Local."""
+    """X, y, weight and offset of source rows, wherever they lie. All Local."""
 
     @property
     def n_samples(self) -> int:

@@ -70,7 +70,7 @@ class Access:
 
 
 class HDF5Table:
-    """X, y and weight of one file or of several, one after another. A RowReader; all Local.
+    """X, y, weight and offset of one file or of several, one after another. A RowReader; all Local.
 
     Parameters
     ----------
@@ -152,7 +152,13 @@ class HDF5Table:
         """
         held = buffers or Buffers()
         X = self._csr(start, stop, held) if self.is_sparse else self._dense(start, stop, held)
-        return Rows(X, self._column("y", start, stop, held), self._column("weight", start, stop, held))
+        y, weight, offset, exposure = (
+            self._column(name, start, stop, held) for name in ("y", "weight", "offset", "exposure")
+        )
+        if exposure is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):  # the survey names rows that have none
+                offset = np.log(exposure, out=exposure)
+        return Rows(X, y, weight, offset)
 
     def _dense(self, start: int, stop: int, buffers: Buffers) -> NDArray[Any]:
         out = buffers.array("X", (stop - start, self.n_features), self.dtype)
@@ -160,7 +166,7 @@ class HDF5Table:
         return out
 
     def _column(self, name: str, start: int, stop: int, buffers: Buffers) -> NDArray[np.float64] | None:
-        """Return rows of y or weight. Fresh memory: statistics keep them."""
+        """Return rows of a column. Fresh memory: statistics keep them."""
         if name not in self.layout.columns:
             return None
         out = np.empty(stop - start, _FLOAT64)

@@ -20,7 +20,7 @@ from hpcml.io.scratch.folder import Folder
 
 __all__ = ["Record", "Shape", "StagedRows", "damaged", "map_parts", "offsets_of", "parse_records"]
 
-_COLUMNS = ("y", "weight")
+_COLUMNS = ("y", "weight", "offset")
 
 
 class Shape(NamedTuple):
@@ -143,7 +143,7 @@ class StagedRows:
     parts : dict of (bytes,) array
         As `map_parts` gives them.
     columns : tuple of str
-        Which of y and weight the rows have.
+        Which of y, weight and offset the rows have.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class StagedRows:
         if not self.start <= start <= stop <= self.stop:
             raise IndexError(f"rows {start} to {stop} were asked for, {self.start} to {self.stop} are staged")
         first, last = start - self.start, stop - self.start
-        y, weight = (self._parts[name][first:last] if name in self._parts else None for name in _COLUMNS)
-        return Rows(self._csr(first, last) if self.is_sparse else self._dense(first, last), y, weight)
+        columns = (self._parts[name][first:last] if name in self._parts else None for name in _COLUMNS)
+        return Rows(self._csr(first, last) if self.is_sparse else self._dense(first, last), *columns)
 
     def _dense(self, first: int, last: int) -> NDArray[Any]:
         return self._parts["X"].reshape(-1, self.n_features)[first:last]

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _READ_BYTES = 8 << 20
 _COMMIT_BYTES = 64 << 20
 _JOURNAL = "journal"
-_COLUMNS = ("y", "weight")
+_COLUMNS = ("y", "weight", "offset")
 
 
 def stage_shards(
@@ -243,7 +243,7 @@ class _Run:
     def _arrays(self, rows: Rows, at: dict[str, int]) -> dict[str, NDArray[Any]]:
         """Return the parts of rows as they are stored."""
         X: Any = rows.X
-        found: dict[str, Any] = {"y": rows.y, "weight": rows.weight}
+        found: dict[str, Any] = {name: getattr(rows, name) for name in _COLUMNS}
         if self._shape.is_sparse:
             X = canonical(X)
             before = at["data"] // self._types["data"].itemsize

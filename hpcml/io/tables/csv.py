@@ -17,7 +17,15 @@ _SAMPLE_BYTES = 1 << 16
 
 
 def csv_names(path: Path, text: bytes) -> list[str]:
-    """Return the column names in the first record that is not empty. Local."""
+    """Return the column names in the first record that is not empty. Local.
+
+    Numbers, some of them twice, are no names but a row: then the columns are x0, x1, ... in order.
+    """
+    first = _first_record(path, text)
+    return [f"x{i}" for i in range(len(first))] if _is_row(first) else first
+
+
+def _first_record(path: Path, text: bytes) -> list[str]:
     pa = pyarrow()
     skipped = 3 if text.startswith(b"\xef\xbb\xbf") else 0
     while text[skipped : skipped + 1] in (b"\r", b"\n"):
@@ -29,6 +37,19 @@ def csv_names(path: Path, text: bytes) -> list[str]:
     with parsing(path):
         options = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")
         return list(pa.csv.read_csv(pa.py_buffer(header), _read_options(), options).column_names)
+
+
+def _is_row(first: list[str]) -> bool:
+    """Tell whether the first record is a row of numbers, not a header."""
+    return len(set(first)) < len(first) and all(map(_is_number, first))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_options(**options: Any) -> Any:
@@ -71,7 +92,8 @@ class _Text:
 
     def __init__(self, path: Path, segment: Segment, names: Sequence[str], before: int) -> None:
         self._path, self._segment, self._before = path, segment, before
-        self._names = {} if segment.start else {"column_names": list(names)}
+        self._has_header = segment.start and not _is_row(_first_record(path, segment.text))
+        self._names = {} if self._has_header else {"column_names": list(names)}
         # Without quotes Arrow need not look for them, nor for line ends inside of them.
         self._quoting = {"newlines_in_values": True} if segment.has_quotes else {"quote_char": False}
 
@@ -122,5 +144,5 @@ class _Text:
                 raise
             row = bad[0]
             count = f"{row.actual_columns} fields where {row.expected_columns} are expected"
-            at = self._before + row.number - (2 if self._segment.start else 1)
+            at = self._before + row.number - (2 if self._has_header else 1)
             raise BadRow(self._path, at, f"{count}: {row.text[:60]!r}") from None

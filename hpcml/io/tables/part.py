@@ -63,7 +63,8 @@ def used_columns(recipe: Recipe, names: Sequence[str]) -> Used:
         A column is not there.
     """
     roles = recipe.roles(names)
-    wanted = {*roles, *recipe.steps.inputs(names), *([] if recipe.target is None else [recipe.target])}
+    target = [] if recipe.target is None else [recipe.target]
+    wanted = {*roles, *recipe.steps.inputs(names), *recipe.beside, *target}
     return Used(roles, [name for name in names if name in wanted], list(names))
 
 
