@@ -18,18 +18,6 @@ INLINE struct terms squared(vec z, vec y) {
     return (struct terms){r * r * 0.5, r, vset(1.0)};
 }
 
-/* All from u = exp(-|z|) in [0, 1]: log(1 + u) = 2 atanh(u / (2 + u)), one division for both quotients. */
-INLINE struct terms logistic(vec z, vec y, vec positive) {
-    ivec sign = vset_bits(INT64_MIN), is_positive = y == positive;
-    vec margin = (vec)((ivec)z ^ (sign & ~is_positive)), against = (vec)((ivec)margin ^ sign);
-    vec u = vexp_as((vec)((ivec)z | sign), 1), one = u + 1.0, two = u + 2.0;
-    vec inverse = 1.0 / (one * two), p = two * inverse, s = u * one * inverse, t = s * s;
-    vec half = vfma(s * t, atanh_rest(t), s), small = u * p;
-    vec wrong = vpick(margin > vset(0.0), small, p);
-    vec loss = (vec)((ivec)against & (margin < vset(0.0)));
-    return (struct terms){vfma(half, vset(2.0), loss), (vec)((ivec)wrong ^ (sign & is_positive)), small * p};
-}
-
 /* Held at exp(700): a row of weight zero then adds zero, which infinity times zero would not be. */
 INLINE vec held_exp(vec x) { return vexp(vpick(x > vset(700.0), vset(700.0), x)); }
 
@@ -63,9 +51,56 @@ INLINE struct terms squared_hinge(vec z, vec y, vec positive) {
     return (struct terms){gap * gap, t * gap * -2.0, vpick(passed, vset(0.0), vset(2.0))};
 }
 
+/* Memory that is asked for ahead of its use, evenly and in order: `step` bytes in each round of computing. */
+struct ahead {
+    const char *next;
+    int64_t step;
+};
+
+INLINE void fetch(struct ahead *ahead, int lines) {
+    UNROLL for (int i = 0; i < lines; i++) __builtin_prefetch(ahead->next + 64 * i);
+    ahead->next += ahead->step;
+}
+
+/* The link terms of a chunk: what a loss gives, then r = weight slope and h = weight curvature in their place. */
+struct chunk {
+    struct ahead ahead;
+    double z[CHUNK], y[CHUNK], weight[CHUNK], value[CHUNK], r[CHUNK], h[CHUNK];
+};
+
+/* All from u = exp(-|z|) in [0, 1]: log(1 + u) = 2 atanh(s), s = u / (2 + u), one division for both quotients.
+   Three short loops: a processor has several rounds of each in flight, and hardly one of all three. */
+static void logistic(const struct loss *loss, struct chunk *c, int n) {
+    const ivec sign = vset_bits(INT64_MIN);
+    const vec positive = vset(loss->a);
+    double u_of[CHUNK], s_of[CHUNK];
+    struct ahead ahead = c->ahead;
+    for (int i = 0; i < n; i += W) {
+        fetch(&ahead, 1);
+        vstore(u_of + i, vexp_as((vec)((ivec)vload(c->z + i) | sign), 1));
+    }
+    for (int i = 0; i < n; i += W) {
+        fetch(&ahead, 1);
+        vec z = vload(c->z + i), u = vload(u_of + i), one = u + 1.0, two = u + 2.0;
+        ivec is_positive = vload(c->y + i) == positive;
+        vec margin = (vec)((ivec)z ^ (sign & ~is_positive)), against = (vec)((ivec)margin ^ sign);
+        vec inverse = 1.0 / (one * two), p = two * inverse, small = u * p;
+        vec wrong = vpick(margin > vset(0.0), small, p);
+        vstore(s_of + i, u * one * inverse);
+        vstore(c->value + i, (vec)((ivec)against & (margin < vset(0.0))));
+        vstore(c->r + i, (vec)((ivec)wrong ^ (sign & is_positive)));
+        vstore(c->h + i, small * p);
+    }
+    for (int i = 0; i < n; i += W) {
+        fetch(&ahead, 1);
+        vec s = vload(s_of + i), t = s * s, half = vfma(s * t, atanh_rest(t), s);
+        vstore(c->value + i, vfma(half, vset(2.0), vload(c->value + i)));
+    }
+    c->ahead = ahead;
+}
+
 INLINE struct terms terms_of(enum kind kind, const struct loss *loss, vec z, vec y) {
     switch (kind) {
-    case LOGISTIC: return logistic(z, y, vset(loss->a));
     case POISSON: return poisson(z, y);
     case GAMMA: return gamma_(z, y);
     case TWEEDIE: return tweedie(z, y, loss->a);
@@ -75,43 +110,51 @@ INLINE struct terms terms_of(enum kind kind, const struct loss *loss, vec z, vec
     }
 }
 
-/* The link terms of a chunk, and its sums in 8 lanes by row. r = weight slope, h = weight curvature. */
-struct chunk {
-    double z[CHUNK], y[CHUNK], weight[CHUNK], r[CHUNK], h[CHUNK];
-};
+INLINE void losses_as(enum kind kind, const struct loss *loss, struct chunk *c, int n) {
+    struct ahead ahead = c->ahead;
+    for (int i = 0; i < n; i += W) {
+        fetch(&ahead, 1);
+        struct terms t = terms_of(kind, loss, vload(c->z + i), vload(c->y + i));
+        vstore(c->value + i, t.value);
+        vstore(c->r + i, t.slope);
+        vstore(c->h + i, t.curvature);
+    }
+    c->ahead = ahead;
+}
 
+/* Rounds of fetching in `losses` of n rows. */
+INLINE int64_t link_rounds(enum kind kind, int n) { return (kind == LOGISTIC ? 3 : 1) * (int64_t)n / W; }
+
+/* Value, slope and curvature of n rows, n a number of whole lanes, from z and y. */
+static void losses(const struct loss *loss, struct chunk *c, int n) {
+#define CASE(kind) \
+    case kind: losses_as(kind, loss, c, n); break;
+    switch (loss->kind) {
+        CASE(SQUARED) CASE(POISSON) CASE(GAMMA) CASE(TWEEDIE) CASE(HUBER) CASE(SQUARED_HINGE)
+        case LOGISTIC: logistic(loss, c, n); break;
+        default: break;
+    }
+#undef CASE
+}
+
+/* Sums over rows, in 8 lanes by row. */
 struct lanes {
     vec value[P], slope[P];
 };
 
-INLINE void link_as(enum kind kind, const struct loss *loss, struct chunk *c, int n, struct lanes *sums) {
+static void link(const struct loss *loss, struct chunk *c, int n, struct lanes *sums) {
     struct lanes sum = *sums;
-    for (int i = 0; i < n; i += LANES) {
+    losses(loss, c, n);
+    for (int i = 0; i < n; i += LANES)
         UNROLL for (int p = 0; p < P; p++) {
             int at = i + p * W;
-            vec s = vload(c->weight + at);
-            struct terms t = terms_of(kind, loss, vload(c->z + at), vload(c->y + at));
-            vec r = s * t.slope;
-            sum.value[p] = vfma(s, t.value, sum.value[p]);
+            vec s = vload(c->weight + at), r = s * vload(c->r + at);
+            sum.value[p] = vfma(s, vload(c->value + at), sum.value[p]);
             sum.slope[p] += r;
             vstore(c->r + at, r);
-            vstore(c->h + at, s * t.curvature);
+            vstore(c->h + at, s * vload(c->h + at));
         }
-    }
     *sums = sum;
-}
-
-#define EACH_KIND(CASE) \
-    CASE(SQUARED) CASE(LOGISTIC) CASE(POISSON) CASE(GAMMA) CASE(TWEEDIE) CASE(HUBER) CASE(SQUARED_HINGE)
-
-static void link(const struct loss *loss, struct chunk *c, int n, struct lanes *sums) {
-#define CASE(kind) \
-    case kind: link_as(kind, loss, c, n, sums); break;
-    switch (loss->kind) {
-        EACH_KIND(CASE)
-        default: break;
-    }
-#undef CASE
 }
 
 /* Labels and weights of n rows, with zeros up to a whole number of lanes; intercept and offset go to z. */
@@ -134,17 +177,15 @@ static void gather_rows(const struct model *m, int64_t row, int n, struct chunk 
 
 static void terms(const struct loss *loss, int64_t n, const double *z, const double *y, double *value,
                   double *slope, double *curvature) {
-    for (int64_t i = 0; i < n; i += W) {
-        double in[2][W] = {{0.0}}, out[3][W];
-        size_t bytes = (size_t)(n - i < W ? n - i : W) * sizeof(double);
-        memcpy(in[0], z + i, bytes);
-        memcpy(in[1], y + i, bytes);
-        struct terms t = terms_of(loss->kind, loss, vload(in[0]), vload(in[1]));
-        vstore(out[0], t.value);
-        vstore(out[1], t.slope);
-        vstore(out[2], t.curvature);
-        memcpy(value + i, out[0], bytes);
-        memcpy(slope + i, out[1], bytes);
-        memcpy(curvature + i, out[2], bytes);
+    struct chunk c = {.ahead = {(const char *)z, 0}, .z = {0.0}};
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        int count = n - i < CHUNK ? (int)(n - i) : CHUNK;
+        size_t bytes = (size_t)count * sizeof(double);
+        memcpy(c.z, z + i, bytes);
+        memcpy(c.y, y + i, bytes);
+        losses(loss, &c, (count + LANES - 1) & ~(LANES - 1));
+        memcpy(value + i, c.value, bytes);
+        memcpy(slope + i, c.r, bytes);
+        memcpy(curvature + i, c.h, bytes);
     }
 }

@@ -36,37 +36,45 @@ INLINE void pack_vector(const struct gram *G, int64_t j, int k, vec x, vec hx) {
 INLINE void pack_as(const struct rows *X, int64_t row, int n, const double *h, const struct gram *G,
                     int is_single) {
     int64_t d = X->d, whole_d = d / W * W;
+    double unit[W] = {0.0};
+    unit[d - whole_d] = 1.0;
+    part m = part_of(d - whole_d);
+    vec one = vload(unit);
     for (int k = 0; k < n; k++) {
         const char *x = X->x + (row + k) * X->stride;
         vec hk = vset(h[k]);
-        int64_t j = 0;
-        for (; j < whole_d; j += W) {
+        for (int64_t j = 0; j < whole_d; j += W) {
             vec v = row_load(x, j, is_single);
             pack_vector(G, j, k, v, v * hk);
         }
-        double last[W] = {0.0};
-        for (int64_t i = j; i < d; i++)
-            last[i - j] = is_single ? ((const float *)x)[i] : ((const double *)x)[i];
-        last[d - j] = 1.0;
-        vec v = vload(last);
-        pack_vector(G, j, k, v, v * hk);
+        vec v = row_part(x, whole_d, m, is_single) + one;
+        pack_vector(G, whole_d, k, v, v * hk);
     }
 }
 
-INLINE void multiply_block(const double *left, const double *right, int n, double *block) {
-    vec sum[MR][NV];
-    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int v = 0; v < NV; v++)
+/* `many` blocks that lie below each other, of them the first `vectors` of each row. */
+INLINE void multiply_as(const double *left, const double *right, int n, double *block, int many, int vectors) {
+    vec sum[2 * MR][NV];
+    UNROLL for (int i = 0; i < many * MR; i++) UNROLL for (int v = 0; v < vectors; v++)
         sum[i][v] = vload(block + i * NR + v * W);
     for (int k = 0; k < n; k++, left += MR, right += NR) {
         vec b[NV];
-        UNROLL for (int v = 0; v < NV; v++) b[v] = vload(right + v * W);
-        UNROLL for (int i = 0; i < MR; i++) {
-            vec a = vset(left[i]);
-            UNROLL for (int v = 0; v < NV; v++) sum[i][v] = vfma(a, b[v], sum[i][v]);
+        UNROLL for (int v = 0; v < vectors; v++) b[v] = vload(right + v * W);
+        UNROLL for (int i = 0; i < many * MR; i++) {
+            vec a = vset(left[i / MR * MR * CHUNK + i % MR]);
+            UNROLL for (int v = 0; v < vectors; v++) sum[i][v] = vfma(a, b[v], sum[i][v]);
         }
     }
-    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int v = 0; v < NV; v++)
+    UNROLL for (int i = 0; i < many * MR; i++) UNROLL for (int v = 0; v < vectors; v++)
         vstore(block + i * NR + v * W, sum[i][v]);
+}
+
+/* Columns j and on of rows below `last`; a panel that is not full has fewer vectors, and two blocks at a time. */
+INLINE void multiply_panel(const struct gram *G, int n, int64_t j, int64_t last, int many, int vectors) {
+    const double *right = G->right + j * CHUNK;
+    double *column = G->blocks + j * G->rows;
+    for (int64_t i = 0; i < last; i += many * MR)
+        multiply_as(G->left + i * CHUNK, right, n, column + i * NR, many, vectors);
 }
 
 static void add_gram(const struct rows *X, int64_t row, int n, const double *h, const struct gram *G) {
@@ -74,11 +82,15 @@ static void add_gram(const struct rows *X, int64_t row, int n, const double *h, 
         pack_as(X, row, n, h, G, 1);
     else
         pack_as(X, row, n, h, G, 0);
-    for (int64_t j = 0; j < G->columns; j += NR) {
-        double *column = G->blocks + j * G->rows;
-        int64_t last = j + NR < X->d + 1 ? j + NR : X->d + 1;
-        for (int64_t i = 0; i < last; i += MR)
-            multiply_block(G->left + i * CHUNK, G->right + j * CHUNK, n, column + i * NR);
+    int64_t used = X->d + 1;
+    for (int64_t j = 0; j < used; j += NR) {
+        int64_t vectors = (used - j + W - 1) / W;
+        if (vectors == 1)
+            multiply_panel(G, n, j, used, 2, 1);
+        else if (vectors == 2)
+            multiply_panel(G, n, j, used, 1, 2);
+        else
+            multiply_panel(G, n, j, j + NR < used ? j + NR : used, 1, NV);
     }
 }
 

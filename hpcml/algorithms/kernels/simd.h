@@ -55,13 +55,13 @@ INLINE vec vload_single_part(const float *p, part m) {
 #define vstore(p, v) vst1q_f64(p, v)
 #define vfma(a, b, c) vfmaq_f64(c, a, b)
 #define vload_single(p) vcvt_f64_f32(vld1_f32(p))
-typedef int64_t part; /* 0 or 1 */
+typedef int64_t part; /* entries, 0 to 2 */
 INLINE part part_of(int64_t n) { return n; }
 INLINE vec vload_part(const double *p, part n) {
-    return n ? vsetq_lane_f64(*p, vset(0.0), 0) : vset(0.0);
+    return n > 1 ? vload(p) : n ? vsetq_lane_f64(*p, vset(0.0), 0) : vset(0.0);
 }
 INLINE vec vload_single_part(const float *p, part n) {
-    return n ? vsetq_lane_f64((double)*p, vset(0.0), 0) : vset(0.0);
+    return n > 1 ? vload_single(p) : n ? vsetq_lane_f64((double)*p, vset(0.0), 0) : vset(0.0);
 }
 #endif
 

@@ -27,6 +27,7 @@ INLINE void sparse_chunk_as(const struct rows *X, const struct model *m, int64_t
                             double *g, struct lanes *sums, int is_single) {
     for (int i = 0; i < n; i++) c->z[i] = sparse_dot(X, row + i, m->coef, is_single);
     gather_rows(m, row, n, c);
+    c->ahead = (struct ahead){X->x, 0};
     link(&m->loss, c, (n + LANES - 1) & ~(LANES - 1), sums);
     for (int i = 0; i < n; i++) sparse_add(X, row + i, c->r[i], g, is_single);
 }

@@ -80,12 +80,13 @@ static void predict(const struct rows *X, const double *coef, double intercept, 
     for (int64_t row = 0; row < X->n; row += CHUNK) {
         int n = X->n - row < CHUNK ? (int)(X->n - row) : CHUNK;
         const char *x = X->x + row * X->stride;
+        struct ahead ahead = {x + n * X->stride, 64};
         if (X->indices)
             for (int i = 0; i < n; i++) z[row + i] = sparse_dot(X, row + i, coef, X->is_single);
         else if (X->is_single)
-            dots(X, x, n, coef, z + row, 1);
+            dots(X, x, n, coef, z + row, &ahead, 1);
         else
-            dots(X, x, n, coef, z + row, 0);
+            dots(X, x, n, coef, z + row, &ahead, 0);
         for (int i = 0; i < n; i++) z[row + i] += intercept;
     }
 }
