@@ -46,6 +46,12 @@ struct classes {
     const double *labels, *coef, *intercept, *y, *weight, *known;
 };
 
+/* A quadratic of n weights: its Hessian, (n, n), l1 strengths and bounds. */
+struct sweep {
+    int64_t n;
+    const double *H, *l1, *lower, *upper;
+};
+
 struct kernels {
     const char *name;
     /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -57,6 +63,7 @@ struct kernels {
     double (*read)(const char *x, int64_t n_bytes);
     int (*softmax_sums)(const struct rows *, const struct borders *, const struct classes *, double *out);
     int (*softmax_scores)(const struct rows *, const struct classes *, double *z);
+    void (*sweep)(const struct sweep *, double *v, double *slope);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;
