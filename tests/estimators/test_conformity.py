@@ -189,7 +189,6 @@ def test_layout_does_not_change_the_bits(problem):
     ("y", "sentence"),
     [
         ([1, 1, 1], "only one class: 1"),
-        (["a", "b", "c"], "Only binary classification is supported"),
         ([0.1, 0.2, 0.7], "continuous"),
         ([0.0, 1.0, np.nan], "NaN"),
         ([0, 1], "inconsistent numbers of samples"),
