@@ -104,7 +104,7 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
     def _model(self) -> LinearModel:
         none, ones = np.zeros(self.n_features_in_), np.ones(self.n_features_in_)
         codes = np.array([0.0, 1.0])
-        return LinearModel(self._kind, self.coef_[0], float(self.intercept_[0]), codes, none, ones)
+        return LinearModel(self._kind, self.coef_[0], float(np.ravel(self.intercept_)[0]), codes, none, ones)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
