@@ -19,6 +19,7 @@ from hpcml.errors import DataError
 from hpcml.io.read.decode import Decoder
 from hpcml.io.read.decoders import Decoders
 from hpcml.io.read.handle import Handle, Traffic
+from hpcml.io.read.library import read_rows
 from hpcml.io.read.rows import Buffers
 from hpcml.io.read.stored import StoredArray
 
@@ -101,11 +102,7 @@ class LibraryReader:
         step = max(1, _CALL_BYTES // row_bytes)
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            try:
-                self.item.read_direct(out[first - start : last - start], np.s_[first:last])
-            except OSError as error:
-                where = f"{self.item.file.filename}: rows {first} to {last} of {self.stored.name}"
-                raise DataError(f"{where} cannot be read ({error})") from None
+            read_rows(self.item, first, last, out[first - start : last - start])
         self.traffic.bytes_read += (stop - start) * row_bytes
 
 
