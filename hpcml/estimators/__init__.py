@@ -12,6 +12,7 @@ from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.regression import LinearRegression, Ridge
+from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
 from hpcml.estimators.svc import LinearSVC
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Outcome",
     "PoissonRegressor",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
     "estimator_from_model",
 ]

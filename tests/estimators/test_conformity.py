@@ -28,6 +28,8 @@ from hpcml.estimators import (
     LogisticRegression,
     PoissonRegressor,
     Ridge,
+    SGDClassifier,
+    SGDRegressor,
     TweedieRegressor,
     inputs,
 )
@@ -45,6 +47,10 @@ ALL = [
     GammaRegressor(),
     TweedieRegressor(),
     TweedieRegressor(power=1.5),
+    SGDClassifier(max_iter=30),
+    SGDClassifier("squared_hinge", penalty="elasticnet", average=True, max_iter=30),
+    SGDRegressor(penalty="l1", warm_start=True, max_iter=30),
+    SGDRegressor(average=True, max_iter=30),
 ]
 each = pytest.mark.parametrize("estimator", ALL, ids=lambda estimator: type(estimator).__name__)
 
