@@ -29,6 +29,8 @@ from hpcml.estimators import (
     LogisticRegression,
     PoissonRegressor,
     Ridge,
+    SGDClassifier,
+    SGDRegressor,
     TweedieRegressor,
     inputs,
 )
@@ -47,6 +49,10 @@ ALL = [
     TweedieRegressor(),
     TweedieRegressor(power=1.5),
     HuberRegressor(),
+    SGDClassifier(max_iter=30),
+    SGDClassifier("squared_hinge", penalty="elasticnet", average=True, max_iter=30),
+    SGDRegressor(penalty="l1", warm_start=True, max_iter=30),
+    SGDRegressor(average=True, max_iter=30),
 ]
 each = pytest.mark.parametrize("estimator", ALL, ids=lambda estimator: type(estimator).__name__)
 
