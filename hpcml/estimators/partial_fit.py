@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from hpcml.algorithms.averaged_sgd import AveragedSGD
 from hpcml.algorithms.choice import choose_solver
 from hpcml.algorithms.linear_model import LinearModel, ModelSettings, make_objective
+from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.sgd import SGD
 from hpcml.algorithms.solver import Result, Solver
@@ -32,8 +33,8 @@ _ONE_PASS = "a pass of partial_fit proves nothing"
 class _Place(NamedTuple):
     """Where a walk over rows that come in turns stands, on the original features."""
 
-    w: tuple[NDArray[np.float64], float]
-    average: tuple[NDArray[np.float64], float]
+    w: tuple[NDArray[np.float64], Intercept]
+    average: tuple[NDArray[np.float64], Intercept]
     n_steps: int
     n_calls: int
 

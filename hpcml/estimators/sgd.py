@@ -20,7 +20,7 @@ from hpcml.errors import SpecError
 from hpcml.estimators.base import Outcome
 from hpcml.estimators.classifier import LinearClassifier
 from hpcml.estimators.inputs import check_same, find_comm
-from hpcml.estimators.labels import check_binary
+from hpcml.estimators.labels import check_classes
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.partial_fit import PartialFit
 from hpcml.estimators.regression import LeastSquares
@@ -186,7 +186,7 @@ class SGDClassifier(PartialFit, LinearClassifier):
         found: NDArray[Any] = np.unique(before if classes is None else classes)
         if before is not None and not np.array_equal(found, before):
             raise SpecError(f"classes={classes!r} is not the same as on the last call: {before.tolist()}")
-        check_binary(found.tolist())
+        check_classes(found.tolist(), 2)
         return found
 
     def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
