@@ -19,11 +19,10 @@ from hpcml.errors import DataError
 from hpcml.io.read.decode import Decoder
 from hpcml.io.read.decoders import Decoders
 from hpcml.io.read.handle import Handle, Traffic
-from hpcml.io.read.library import read_rows
 from hpcml.io.read.rows import Buffers
 from hpcml.io.read.stored import StoredArray
 
-__all__ = ["ArrayReader", "ChunkReader", "FlatReader", "LibraryReader", "read_as"]
+__all__ = ["ArrayReader", "ChunkReader", "FlatReader", "LibraryReader", "read_as", "read_rows"]
 
 _CALL_BYTES = 256 << 20
 _PIECE_BYTES = 1 << 20
@@ -104,6 +103,34 @@ class LibraryReader:
             last = min(first + step, stop)
             read_rows(self.item, first, last, out[first - start : last - start])
         self.traffic.bytes_read += (stop - start) * row_bytes
+
+
+def read_rows(item: h5py.Dataset, start: int, stop: int, out: NDArray[Any]) -> None:
+    """Fill `out` with rows ``start:stop`` of a data set. Local.
+
+    Raises
+    ------
+    DataError
+        HDF5 cannot read them; it names the rows of the first chunk that is damaged.
+    """
+    try:
+        item.read_direct(out, np.s_[start:stop])
+    except (OSError, RuntimeError) as error:
+        first, last = _damaged(item, start, stop)
+        where = f"{item.file.filename}: rows {first} to {last} of {item.name[1:]!r}"
+        raise DataError(f"{where} cannot be read ({error})") from None
+
+
+def _damaged(item: h5py.Dataset, start: int, stop: int) -> tuple[int, int]:
+    """Return the rows of the first chunk that cannot be read, or all of them where each alone can."""
+    step = item.chunks[0] if item.chunks else max(stop - start, 1)
+    for first in range(start // step * step, stop, step):
+        rows = (first, min(first + step, item.shape[0])) if item.chunks else (start, stop)
+        try:
+            item[slice(*rows)]
+        except (OSError, RuntimeError):
+            return rows
+    return start, stop
 
 
 class _Chunk:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import DataError, OutputError, SpecError
 from hpcml.io.index.compare import compare_with_index
+from hpcml.io.read.array_reader import read_rows
 from hpcml.io.read.handle import identity_of
-from hpcml.io.read.library import read_rows
 from hpcml.io.read.opening import check_declared, check_written, found, open_file
 from hpcml.io.read.virtual import virtual_parts
 from hpcml.io.write.chunks import Batch, write_file
