@@ -28,6 +28,7 @@ from hpcml.algorithms.linear_model import (
     make_objective,
 )
 from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.progressive import warm_start
 from hpcml.algorithms.solver import Result, Rules, Solver, run_solver
 from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.algorithms.target import look_at_target
@@ -205,7 +206,9 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         objective, asked = make_objective(data, settings, found, target=target)
         solver = self._chosen_solver(objective)
         rules = Rules(self.max_iter, self.tol)
-        result = run_solver(objective, solver, rules, w=self._last_w(objective))
+        w = self._last_w(objective)
+        warm = warm_start(objective, solver, rules) if w is None else None
+        result = run_solver(objective, solver, rules, w=w, loop=warm.loop if warm else None)
         return make_model(objective, result.w, settings, found.classes, asked), result
 
     def _chosen_solver(self, objective: Objective) -> Solver:

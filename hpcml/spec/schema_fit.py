@@ -220,6 +220,9 @@ class Solver:
         "auto",
         doc="gd's steps; auto is bb, constant 1 over the largest curvature, a number that step",
     )
+    progressive: bool | str = key(
+        auto_or(boolean()), "auto", doc="start on growing samples of shards; auto where that saves passes"
+    )
     rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
     adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
     relaxation: float = key(number("(0, 2)"), 1.6, doc="ADMM's over-relaxation")

@@ -28,6 +28,7 @@ CASES = {
     ),
     "factors": ({"model": {**LOGISTIC, "penalty_factor": [0, 1, 2, 1, 1, 1]}}, "newton"),
     "newton_cg": ({"model": LOGISTIC, "solver": {"name": "newton_cg"}, "data__cache": "none"}, "newton_cg"),
+    "constant steps": ({"model": LOGISTIC, "solver": {"name": "gd", "step": "constant"}}, "gd"),
     "admm": ({"model": LOGISTIC, "solver": {"name": "admm", "subproblems": 4}}, "admm"),
     "lasso by admm": (
         {"model": {**LINEAR, "penalty": "l1"}, "data__y": "t", "solver": {"name": "admm"}},
