@@ -38,10 +38,17 @@ def _check_model(spec: Spec) -> None:
             "auto, prox_newton or fista"
         )
     unbounded = model.type in ("poisson_regression", "gamma_regression", "tweedie_regression")
-    if name in ("admm", "sgd") and unbounded:
+    starts = spec.solver.start != "zero"
+    if starts and rough:
         raise SpecError(
-            f"solver.name: {name} needs a loss of bounded curvature, which model.type: {model.type} does not "
-            "have; write auto"
+            f"solver.start: local_sgd needs a penalty with a gradient, which {rough[0]} does not have; write "
+            "zero"
+        )
+    if (starts or name in ("admm", "sgd")) and unbounded:
+        key = f"start: {spec.solver.start}" if starts else f"name: {name}"
+        raise SpecError(
+            f"solver.{key} needs a loss of bounded curvature, which model.type: {model.type} does not "
+            f"have; write {'zero' if starts else 'auto'}"
         )
     if name == "gram" and model.type != "linear_regression":
         raise SpecError(f"solver.name: gram is of linear_regression, not {model.type}; write auto")

@@ -39,6 +39,14 @@ struct model {
     double intercept;
 };
 
+/* Of a walk: rows a step, its length, and of each feature what follows from its scale (sgd.h). */
+struct steps {
+    int64_t rows;
+    double step;
+    int has_intercept;
+    const double *mean, *metric, *shrink;
+};
+
 struct kernels {
     const char *name;
     /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -48,6 +56,9 @@ struct kernels {
     void (*terms)(const struct loss *, int64_t n, const double *z, const double *y, double *value,
                   double *slope, double *curvature);
     double (*read)(const char *x, int64_t n_bytes);
+    /* d + 1 numbers of out a shard; 0, or -1 where memory is short. */
+    int (*walk)(const struct rows *, const struct borders *, const struct model *, const struct steps *,
+                double *out);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;
