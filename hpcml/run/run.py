@@ -32,6 +32,7 @@ from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
 from hpcml.run.settings import model_settings, own_solver
+from hpcml.run.start import first_w
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -215,8 +216,10 @@ class Run:
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0
         rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
-        loop = loop or self._progressive(objective, solver, rules)
-        result = run_solver(objective, solver, rules, loop=loop, callback=saver)
+        w = None if loop else first_w(spec, objective)
+        if loop is None and w is None:
+            loop = self._progressive(objective, solver, rules)
+        result = run_solver(objective, solver, rules, w=w, loop=loop, callback=saver)
         model = make_model(objective, result.w, settings, classes, asked)
         return Solved(model, result, solver.name, why, objective.total_weight)
 

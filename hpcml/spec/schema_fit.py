@@ -239,6 +239,9 @@ class Solver:
         number("(0, inf)"), 1.0, doc="updates before a new consensus of async_admm; below 1 a share of them"
     )
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
+    start: str = key(
+        choice("zero", "local_sgd"), "zero", doc="where it starts: zero, or a pass of SGD a shard"
+    )
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
     batch_size: int | str = key(auto_or(integer("[1, inf)")), "auto", doc="SGD's rows of a mini-batch, about")

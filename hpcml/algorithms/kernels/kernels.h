@@ -46,6 +46,14 @@ struct classes {
     const double *labels, *coef, *intercept, *y, *weight, *known;
 };
 
+/* Of a walk: rows a step, its length, and of each feature what follows from its scale (sgd.h). */
+struct steps {
+    int64_t rows;
+    double step;
+    int has_intercept;
+    const double *mean, *metric, *shrink;
+};
+
 struct kernels {
     const char *name;
     /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -57,6 +65,9 @@ struct kernels {
     double (*read)(const char *x, int64_t n_bytes);
     int (*softmax_sums)(const struct rows *, const struct borders *, const struct classes *, double *out);
     int (*softmax_scores)(const struct rows *, const struct classes *, double *z);
+    /* d + 1 numbers of out a shard; 0, or -1 where memory is short. */
+    int (*walk)(const struct rows *, const struct borders *, const struct model *, const struct steps *,
+                double *out);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;

@@ -315,6 +315,43 @@ static PyObject *softmax_scores(PyObject *self, PyObject *args) {
     return done(&held, good && !failed);
 }
 
+static PyObject *walk(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *rows, *y, *weight, *shards, *pieces, *loss, *arrays[4], *out;
+    struct held held = {.n = 0};
+    struct rows X;
+    struct borders b;
+    struct model m = {.offset = NULL};
+    struct steps how;
+    long long n_rows;
+    if (!PyArg_ParseTuple(args, "sO(OO)(OO)O(Od)(LdpOOO)O", &name, &rows, &y, &weight, &shards, &pieces, &loss,
+                          &arrays[0], &m.intercept, &n_rows, &how.step, &how.has_intercept, &arrays[1], &arrays[2],
+                          &arrays[3], &out))
+        return NULL;
+    how.rows = n_rows;
+    const struct kernels *k = named(name);
+    int good = k && (n_rows > 0 || refuse("a step")) && take_rows(&held, rows, &X) &&
+               take_borders(&held, shards, pieces, X.n, &b) &&
+               take_vector(&held, y, "d", X.n, "y", (const void **)&m.y) &&
+               take_vector(&held, weight, "d", X.n, "weight", (const void **)&m.weight) &&
+               take_loss(loss, &m.loss);
+    double *own[4] = {NULL, NULL, NULL, NULL};
+    for (int i = 0; good && i < 4; i++) good = (own[i] = padded(&held, arrays[i], X.d)) != NULL;
+    m.coef = own[0];
+    how.mean = own[1], how.metric = own[2], how.shrink = own[3];
+    Py_buffer *to = good ? take(&held, out, "d", 2, 1) : NULL;
+    good = to && ((to->shape[0] == b.n_shards && to->len == b.n_shards * (X.d + 1) * 8) || refuse("out"));
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        good = !k->walk(&X, &b, &m, &how, to->buf);
+        Py_END_ALLOW_THREADS
+        if (!good) PyErr_NoMemory();
+    }
+    for (int i = 0; i < 4; i++) free(own[i]);
+    return done(&held, good);
+}
+
 static PyObject *read_bytes(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -352,6 +389,9 @@ static PyMethodDef METHODS[] = {
      "softmax_sums(set, rows, (y, weight, probabilities), (shards, pieces), (labels, coef, intercept), out)"},
     {"softmax_scores", softmax_scores, METH_VARARGS,
      "softmax_scores(set, rows, (labels, coef, intercept), out)"},
+    {"walk", walk, METH_VARARGS,
+     "walk(set, rows, (y, weight), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
+     "metric, shrink), out)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
     {NULL, NULL, 0, NULL},
