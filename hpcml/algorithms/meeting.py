@@ -25,7 +25,7 @@ LAGS = 16
 """Classes of staleness: 0, 1, 2 to 3, 4 to 7, and so on."""
 _HEAD = 3
 _END, _OUTCOME, _FIRST = 0, -1, 1
-_ENOUGH = 1e-2
+_ENOUGH = 0.1
 """Share of the first move, in squares, that the consensus may still move in a round when work ends."""
 _ROUNDS = 8
 
@@ -66,7 +66,7 @@ def meet(
 
     All processes call it, with the same sums; they need not keep step, and the outcome's bits depend on who
     came when. It ends once each subproblem was updated and the consensus, over a round of the slowest
-    process, moved a hundredth (in squares) of its first move; or after 8 rounds.
+    process, moved a tenth (in squares) of its first move; or after 8 rounds.
 
     Parameters
     ----------
