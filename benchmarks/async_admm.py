@@ -3,9 +3,9 @@
     mpirun -n 3 .venv/bin/python benchmarks/async_admm.py [--runs 5] [--tol 1e-6] [--trials 0]
 
 Ranks are slowed by sleep for each row they pass over, so that what is measured is waiting, on any machine.
-"in step" is asynchronous ADMM with a new consensus only when all have come: its arithmetic without asynchrony.
-Figures are medians of runs in turn. With --trials N, it also counts how many of N asynchronous runs with random
-delays end certified at the optimum.
+"in step" is asynchronous ADMM with a new consensus only when all have come: its arithmetic, in step.
+Figures are medians of runs in turn. With --trials N, it also counts how many of N asynchronous runs with
+random delays end certified at the optimum.
 """
 
 import argparse

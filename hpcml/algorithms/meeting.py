@@ -133,9 +133,9 @@ class _Coordinator:
         self._z = self._z_of_round = first[1]
         self._first_move = sums.square(first[1] - first[0])
         self._version, self._merged, self._rounds = _FIRST, 0, 0
-        runs = [partition.runs_of(place) for place in range(mailbox.size)]
-        self._starts = [one.start for one in runs]
-        self._shares = np.array([len(one) for one in runs])
+        starts = [partition.run(i).start for i in range(partition.n_runs)]
+        self._firsts = np.searchsorted(starts, partition.borders)
+        self._shares = np.diff(self._firsts)
         self._told = np.full(mailbox.size, _FIRST)
         self._left = self._shares.copy()  # updates that each one has yet to make at the version it was told
         self._done = np.zeros(mailbox.size, np.int64)
@@ -176,7 +176,7 @@ class _Coordinator:
         self._done[place] += n
         self._left[place] -= n if version == self._told[place] else 0
         self._lags[min((self._version - version).bit_length(), LAGS - 1)] += n
-        start = self._starts[place] + first
+        start = self._firsts[place] + first
         self._updates[start : start + n] += 1
 
     def _renew(self) -> None:
