@@ -39,7 +39,8 @@ def local_sgd(objective: Objective, seed: int = 0) -> Vector:
     """
     _check(objective)
     largest = largest_curvature(objective, make_batches(objective.data, seed=seed))
-    coef, intercept = objective.to_raw(objective.first_w)
+    coef, first = objective.to_raw(objective.first_w)
+    intercept = float(first)
 
     def statistics(block: Block) -> Iterator[NDArray[np.float64]]:
         steps = _steps(objective, largest, is_csr(block.X))
@@ -55,7 +56,9 @@ def local_sgd(objective: Objective, seed: int = 0) -> Vector:
 
 def _check(objective: Objective) -> None:
     loss = objective.loss
-    if not loss.is_convex or not math.isfinite(loss.max_curvature):
+    if loss.n_outputs > 1:
+        needs = f"a model of one output, and the loss is {loss.name} of {loss.n_outputs} classes"
+    elif not loss.is_convex or not math.isfinite(loss.max_curvature):
         needs = f"a convex loss of bounded curvature, and the loss is {loss.name}"
     elif not objective.penalty.is_smooth:
         needs = "a penalty with a gradient, and l1 strengths and bounds have none"

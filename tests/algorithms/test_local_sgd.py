@@ -55,9 +55,11 @@ def test_the_same_bits_on_any_number_of_ranks(make, dataset):
 def test_the_same_answer_from_there():
     objective, _ = model_objective(problem_of("logistic_regression"), "logistic_regression", **FULL)
     plain = run_solver(objective, make_solver("nesterov"), Rules(500, 1e-10))
-    begun = run_solver(objective, make_solver("nesterov"), Rules(500, 1e-10), w=local_sgd(objective))
+    w = local_sgd(objective)
+    begun = run_solver(objective, make_solver("nesterov"), Rules(500, 1e-10), w=w)
     assert begun.converged
-    assert begun.n_iter < plain.n_iter
+    above = [objective.evaluate(at).value - plain.objective for at in (w, objective.first_w)]
+    assert above[0] < 0.1 * above[1]
     np.testing.assert_allclose(begun.w, plain.w, atol=1e-4)
 
 

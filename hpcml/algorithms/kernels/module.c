@@ -318,14 +318,14 @@ static PyObject *softmax_scores(PyObject *self, PyObject *args) {
 static PyObject *walk(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
-    PyObject *rows, *y, *weight, *shards, *pieces, *loss, *arrays[4], *out;
+    PyObject *rows, *y, *weight, *offset, *shards, *pieces, *loss, *arrays[4], *out;
     struct held held = {.n = 0};
     struct rows X;
     struct borders b;
-    struct model m = {.offset = NULL};
+    struct model m;
     struct steps how;
     long long n_rows;
-    if (!PyArg_ParseTuple(args, "sO(OO)(OO)O(Od)(LdpOOO)O", &name, &rows, &y, &weight, &shards, &pieces, &loss,
+    if (!PyArg_ParseTuple(args, "sO(OOO)(OO)O(Od)(LdpOOO)O", &name, &rows, &y, &weight, &offset, &shards, &pieces, &loss,
                           &arrays[0], &m.intercept, &n_rows, &how.step, &how.has_intercept, &arrays[1], &arrays[2],
                           &arrays[3], &out))
         return NULL;
@@ -335,7 +335,7 @@ static PyObject *walk(PyObject *self, PyObject *args) {
                take_borders(&held, shards, pieces, X.n, &b) &&
                take_vector(&held, y, "d", X.n, "y", (const void **)&m.y) &&
                take_vector(&held, weight, "d", X.n, "weight", (const void **)&m.weight) &&
-               take_loss(loss, &m.loss);
+               take_vector(&held, offset, "d", X.n, "offset", (const void **)&m.offset) && take_loss(loss, &m.loss);
     double *own[4] = {NULL, NULL, NULL, NULL};
     for (int i = 0; good && i < 4; i++) good = (own[i] = padded(&held, arrays[i], X.d)) != NULL;
     m.coef = own[0];
@@ -390,7 +390,7 @@ static PyMethodDef METHODS[] = {
     {"softmax_scores", softmax_scores, METH_VARARGS,
      "softmax_scores(set, rows, (labels, coef, intercept), out)"},
     {"walk", walk, METH_VARARGS,
-     "walk(set, rows, (y, weight), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
+     "walk(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
      "metric, shrink), out)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},

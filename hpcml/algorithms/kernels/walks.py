@@ -43,7 +43,7 @@ class Steps(NamedTuple):
 def shard_walks(block: Block, loss: Loss, coef: Vector, intercept: float, steps: Steps) -> Vector:
     """Return where a walk over the rows of each shard leads, (n_shards, n_features + 1).
 
-    From ``(w, b)``, for some rows after others in order: ``z = (x - mean) . w + b``,
+    From ``(w, b)``, for some rows after others in order: ``z = (x - mean) . w + b + offset``,
     ``w <- w - step metric sum s slope (x - mean) - shrink w`` and ``b <- b - step sum s slope``. The answer
     is the average of the iterates in which the k-th weighs k: weights on the features as they are, then b.
     With the compiled kernels its bits depend on no instruction set.
@@ -62,7 +62,7 @@ def shard_walks(block: Block, loss: Loss, coef: Vector, intercept: float, steps:
     if _is_compiled(block.X):
         borders, start = (block.shards, block.pieces), (np.ascontiguousarray(coef), float(intercept))
         module: Any = compiled()
-        labels = (block.y, block.weight)
+        labels = (block.y, block.weight, block.offset)
         module.walk(chosen(), _rows(block.X), labels, borders, loss.formula, start, tuple(steps), out)
         return out
     for i in range(block.n_shards):
@@ -80,7 +80,9 @@ def _walk(
         part = slice(first, min(first + steps.rows, stop))
         X = row_view(block.X, part.start, part.stop)
         y = np.zeros(X.shape[0]) if block.y is None else block.y[part]
-        slope = weights[part] * loss.terms(X @ w + (b - float(steps.mean @ w)), y).slope
+        z = X @ w + (b - float(steps.mean @ w))
+        z = z if block.offset is None else z + block.offset[part]
+        slope = weights[part] * loss.terms(z, y).slope
         total = float(slope.sum())
         w = w - steps.step * (X.T @ slope - steps.mean * total) * steps.metric - steps.shrink * w
         b -= steps.step * total * steps.has_intercept
