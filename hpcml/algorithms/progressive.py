@@ -44,8 +44,9 @@ class Warm(NamedTuple):
 def pays(objective: Objective, solver: Solver) -> bool:
     """Tell whether a start on samples saves passes, by data and spec alone. Local.
 
-    It was measured to do so for newton and newton_cg, for lbfgs nearly always, where the last sample has some hundred rows for
-    each parameter. Below 2^22 numbers in X there is nothing to save, and least squares take one step anyway.
+    It was measured to do so for newton and newton_cg, for lbfgs nearly always, where the last sample has some
+    hundred rows for each parameter. Below 2^22 numbers in X there is nothing to save, and least squares take
+    one step anyway.
     """
     data, p = objective.data, objective.n_parameters
     is_long = data.n_samples >= _GAINING_ROWS * p and data.n_samples * data.n_features >= _GAINING_NUMBERS
