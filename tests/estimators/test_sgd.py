@@ -15,12 +15,13 @@ from hpcml.data import ArrayDataset
 from hpcml.errors import DataError, SpecError
 from hpcml.estimators import ElasticNet, LogisticRegression, SGDClassifier, SGDRegressor
 
+BATCHES = {"alpha": 0.01, "batch_size": 1000}
 CASES = {
-    "log loss": (SGDClassifier(alpha=0.01), "many"),
-    "squared hinge": (SGDClassifier("squared_hinge", alpha=0.01, penalty="elasticnet"), "many"),
-    "averaged": (SGDClassifier(alpha=0.01, average=True, max_iter=3), "many"),
-    "regression": (SGDRegressor(penalty="l1", alpha=0.1), "many regression"),
-    "averaged regression": (SGDRegressor(average=True, max_iter=3), "many regression"),
+    "log loss": (SGDClassifier(**BATCHES), "many"),
+    "squared hinge": (SGDClassifier("squared_hinge", penalty="elasticnet", **BATCHES), "many"),
+    "averaged": (SGDClassifier(average=True, max_iter=3, **BATCHES), "many"),
+    "regression": (SGDRegressor(penalty="l1", **BATCHES), "many regression"),
+    "averaged regression": (SGDRegressor(average=True, max_iter=3, **BATCHES), "many regression"),
 }
 EACH = pytest.mark.parametrize(("estimator", "name"), CASES.values(), ids=CASES)
 QUIET = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -46,8 +47,8 @@ def objective_of(model, X, y, share=1.0):
 @pytest.mark.parametrize(
     ("ours", "twin", "name"),
     [
-        (SGDClassifier("log_loss"), ClassifierTwin("log_loss"), "breast cancer"),
-        (SGDClassifier("squared_hinge"), ClassifierTwin("squared_hinge"), "breast cancer"),
+        (SGDClassifier("log_loss"), ClassifierTwin("log_loss"), "many"),
+        (SGDClassifier("squared_hinge"), ClassifierTwin("squared_hinge"), "many"),
         (SGDRegressor(), RegressorTwin(), "diabetes"),
     ],
     ids=["log_loss", "squared_hinge", "squared_error"],
@@ -55,8 +56,8 @@ def objective_of(model, X, y, share=1.0):
 def test_the_objective_is_no_worse_than_scikit_learns(problem, ours, twin, name, penalty):
     X, y, _ = problem(name)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
-    twin = clone(twin).set_params(penalty=penalty, alpha=0.01, average=True, tol=1e-6, random_state=0)
-    ours = clone(ours).set_params(penalty=penalty, alpha=0.01).fit(X, y)
+    twin = clone(twin).set_params(penalty=penalty, alpha=0.01, average=True, max_iter=10, random_state=0)
+    ours = clone(ours).set_params(penalty=penalty, **BATCHES).fit(X, y)
     assert ours.converged_
     assert ours.objective_ == pytest.approx(objective_of(ours, X, y), rel=1e-10)
     slack = ours.tol * objective_of(ours, X, y, share=0.0)  # what the certificate allows
@@ -66,13 +67,13 @@ def test_the_objective_is_no_worse_than_scikit_learns(problem, ours, twin, name,
 def test_the_exact_optimum(problem):
     X, y, _ = problem("many")
     exact = LogisticRegression(C=1 / (0.01 * len(y))).fit(X, y)
-    found = SGDClassifier(alpha=0.01, tol=1e-8).fit(X, y)
+    found = SGDClassifier(tol=1e-8, **BATCHES).fit(X, y)
     assert found.converged_
     np.testing.assert_allclose(found.coef_, exact.coef_, atol=1e-3)
     assert np.allclose(found.predict_proba(X), exact.predict_proba(X), atol=1e-3)
     X, y, _ = problem("many regression")
     exact = ElasticNet(0.1, l1_ratio=0.4).fit(X, y)
-    found = SGDRegressor(penalty="elasticnet", alpha=0.1, l1_ratio=0.4, tol=1e-8).fit(X, y)
+    found = SGDRegressor(penalty="elasticnet", alpha=0.1, l1_ratio=0.4, tol=1e-8, batch_size=500).fit(X, y)
     np.testing.assert_allclose(found.coef_, exact.coef_, atol=1e-3)
     assert np.array_equal(found.coef_ == 0, exact.coef_ == 0)
 
@@ -104,7 +105,7 @@ def test_turns_come_near_the_optimum(problem, average):
     X, codes, _ = problem("many")
     y = np.array(["no", "yes"])[codes]
     best = LogisticRegression(C=1 / (0.01 * len(y))).fit(X, y)
-    model = SGDClassifier(alpha=0.01, average=average)
+    model = SGDClassifier(alpha=0.01, average=average, batch_size=200)
     for turn in range(12):
         rows = slice(turn % 3, None, 3)
         assert model.partial_fit(X[rows], y[rows], classes=["yes", "no"]) is model
@@ -117,7 +118,7 @@ def test_turns_come_near_the_optimum(problem, average):
 
 def test_a_turn_may_bring_one_class_or_a_data_set(problem):
     X, y, _ = problem("many")
-    model = SGDClassifier(alpha=0.01).partial_fit(X[y == 1], y[y == 1], classes=[0, 1])
+    model = SGDClassifier(**BATCHES).partial_fit(X[y == 1], y[y == 1], classes=[0, 1])
     assert model.predict(X).mean() > 0.9
     other = clone(model)
     data = ArrayDataset(X, y, comm=SerialCommunicator())
@@ -127,8 +128,8 @@ def test_a_turn_may_bring_one_class_or_a_data_set(problem):
 
 def test_a_fit_forgets_turns_and_turns_go_on_from_a_fit(problem):
     X, y, _ = problem("many")
-    alone = SGDClassifier(alpha=0.01).fit(X, y)
-    again = SGDClassifier(alpha=0.01).partial_fit(X, y, classes=[0, 1]).fit(X, y)
+    alone = SGDClassifier(**BATCHES).fit(X, y)
+    again = SGDClassifier(**BATCHES).partial_fit(X, y, classes=[0, 1]).fit(X, y)
     assert digest(alone) == digest(again)
     assert alone.t_ == 1 + alone.n_iter_ * len(y)
     before = alone.coef_.copy()
@@ -186,5 +187,5 @@ def test_probabilities_are_of_the_log_loss_alone():
 
 def test_random_state_draws_other_batches(problem):
     X, y, _ = problem("many")
-    fits = [SGDClassifier(alpha=0.01, random_state=seed, tol=0.01).fit(X, y) for seed in (None, 0, 1)]
+    fits = [SGDClassifier(random_state=seed, tol=0.01, **BATCHES).fit(X, y) for seed in (None, 0, 1)]
     assert digest(fits[0]) == digest(fits[1]) != digest(fits[2])

@@ -131,6 +131,22 @@ REFUSED = {
         {"model": {"type": "poisson_regression"}, "solver": {"name": "gd", "step": "constant"}},
         "solver.step: constant needs a loss of bounded curvature",
     ),
+    "sgd": (
+        {"model": {"type": "gamma_regression"}, "solver__name": "sgd"},
+        "solver.name: sgd needs a loss of bounded curvature, which model.type: gamma_regression",
+    ),
+    "averaging": (
+        {"model": LOGISTIC, "solver": {"name": "newton", "averaging": True}},
+        "solver.averaging: is of solver.name: sgd, not newton; leave it out",
+    ),
+    "start": (
+        {"model": {**LOGISTIC, "penalty": "l1"}, "solver": {"start": "local_sgd"}},
+        "solver.start: local_sgd needs a penalty with a gradient, which model.penalty: l1 does not have",
+    ),
+    "start of counts": (
+        {"model": {"type": "poisson_regression"}, "solver": {"start": "local_sgd"}},
+        "solver.start: local_sgd needs a loss of bounded curvature, which model.type: poisson_regression",
+    ),
     "crossing": (
         {"model": {**LOGISTIC, "lower": 0.5}},
         "model.lower: '0.5' does not fit; write a number <= 0",
