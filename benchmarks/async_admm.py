@@ -23,8 +23,8 @@ from hpcml.algorithms.survey import survey
 from hpcml.collectives import world
 from hpcml.data import ArrayDataset
 
-ROWS, FEATURES, SUBPROBLEMS = 60_000, 20, 24
-SECONDS = 1e-6  # a row, of a rank that is not slow: 20 ms for a pass over a third of the rows
+ROWS, FEATURES, SUBPROBLEMS = 30_000, 20, 24
+SECONDS = 2e-6  # a row, of a rank that is not slow: 20 ms for a pass over a third of the rows
 SOLVERS = {
     "admm": ADMM(),
     "async_admm": AsyncADMM(),
@@ -57,7 +57,7 @@ def make_rows(comm, shares):
     X += (
         0.3 * np.linspace(-1, 1, ROWS)[:, None] * rng.standard_normal(FEATURES)
     )  # subproblems are unlike each other
-    y = (X @ rng.standard_normal(FEATURES) + rng.logistic(size=ROWS) > 0).astype(float)
+    y = (0.2 * X @ rng.standard_normal(FEATURES) + rng.logistic(size=ROWS) > 0).astype(float)
     mine = slice(borders[comm.rank], borders[comm.rank + 1])
     return X[mine], y[mine]
 
@@ -101,9 +101,14 @@ def timed(comm, objective, slowed, solver, tol):
     return seconds, comm.allgather(slowed.passed / max(mine, 1))[-1]
 
 
+def show(comm, cells):
+    if comm.rank == 0:
+        print("".join(f"{cell:<27}" if i == 0 else f"{cell:>17}" for i, cell in enumerate(cells)), flush=True)
+
+
 def compare(comm, args):
-    heads = [f"{name} (s)" for name in SOLVERS] + ["passes of the last rank", "admm / async"]
-    lines = [["scenario", *heads]]
+    """Print a line for each scenario: seconds, passes of the last rank over its rows, and a ratio."""
+    show(comm, ["scenario", *(f"{name} (s)" for name in SOLVERS), "admm / async", "passes"])
     for name, shares, pace in scenarios(comm):
         objective, slowed = make_problem(comm, shares, pace)
         found = {solver: [] for solver in SOLVERS}
@@ -113,8 +118,7 @@ def compare(comm, args):
         seconds = {solver: statistics.median(one[0] for one in runs) for solver, runs in found.items()}
         passes = ", ".join(f"{statistics.median(one[1] for one in runs):.1f}" for runs in found.values())
         ratio = seconds["admm"] / seconds["async_admm"]
-        lines.append([name, *(f"{one:.3f}" for one in seconds.values()), passes, f"{ratio:.2f}"])
-    return lines
+        show(comm, [name, *(f"{one:.3f}" for one in seconds.values()), f"{ratio:.1f}", f"   {passes}"])
 
 
 def reliability(comm, args):
@@ -139,19 +143,13 @@ def main():
     parser.add_argument("--trials", type=int, default=0)
     args = parser.parse_args()
     comm = world()
-    lines = compare(comm, args) if args.runs else []
-    good = reliability(comm, args)
-    if comm.rank:
-        return
-    for line in lines:
-        print(
-            "".join(
-                f"{cell:<27}" if i == 0 else f"{cell:>{20 + 6 * (i == 5)}}" for i, cell in enumerate(line)
-            )
-        )
+    if args.runs:
+        compare(comm, args)
     if args.trials:
-        print(
-            f"certified at the optimum with random delays: {good} of {args.trials} runs on {comm.size} ranks"
+        good = reliability(comm, args)
+        show(
+            comm,
+            [f"certified at the optimum with random delays: {good} of {args.trials} on {comm.size} ranks"],
         )
 
 
