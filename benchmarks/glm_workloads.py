@@ -46,7 +46,7 @@ WORKLOADS = {
             "scikit-learn-intelex": tried("lbfgs", 1e-2, 1e-3, 1e-4),
             "glum": tried("irls-ls lbfgs", 1e-4, 1e-6),
             "snapml": tried("dual", 1e-3, 1e-4),
-            "dask-glm": tried("newton lbfgs admm", 1e-4),
+            "dask-glm": tried("newton lbfgs", 1e-4),
         },
     ),
     "logistic_l1": Workload(

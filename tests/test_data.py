@@ -101,11 +101,11 @@ def test_the_grid_of_blocks(n, shard_rows, block_rows, share):
     selection = None if share is None else RowSelection(3, fraction=share)
     X, y = np.arange(2.0 * n).reshape(n, 2), np.arange(float(n))
     keep = None if selection is None else selection.keeps(np.arange(n))
-    whole = make_block(X.copy(), y, y, range(partition.n_shards), partition, keep)
+    whole = make_block(X.copy(), y, y, range(partition.n_shards), partition, keep, offset=y)
     kept = np.arange(n) if selection is None else np.flatnonzero(selection.keeps(np.arange(n)))
     assert whole.index.tolist() == kept.tolist()
     assert (X[kept] == whole.X).all()
-    assert whole.y.tolist() == whole.weight.tolist() == y[kept].tolist()
+    assert whole.y.tolist() == whole.weight.tolist() == whole.offset.tolist() == y[kept].tolist()
     assert whole.n_shards == partition.n_shards
     for shard in range(partition.n_shards):
         part = part_of(whole, shard)
@@ -115,7 +115,7 @@ def test_the_grid_of_blocks(n, shard_rows, block_rows, share):
             X[start:stop].copy(), y[start:stop], None, range(shard, shard + 1), partition, marked
         )
         assert (X[alone.index] == alone.X).all()
-        assert part.index.tolist() == alone.index.tolist()
+        assert part.index.tolist() == part.offset.tolist() == alone.index.tolist()
         assert part.shards.tolist() == alone.shards.tolist()
         assert np.unique(part.pieces).tolist() == np.unique(alone.pieces).tolist()
         rows = kept[(kept >= start) & (kept < stop)]
@@ -142,16 +142,16 @@ def test_blocks_joined_are_the_block_of_all(n, shard_rows, block_rows, share, st
         memory[: stop - start] = X[start:stop]
         rows = sparse.csr_array(X[start:stop]) if is_sparse else memory[: stop - start]
         marked = None if keep is None else keep[start:stop]
-        return make_block(rows, y[start:stop], None, shards, partition, marked)
+        return make_block(rows, y[start:stop], None, shards, partition, marked, offset=-y[start:stop])
 
     last = partition.n_shards
     blocks = (made(range(first, min(first + step, last))) for first in range(0, last, step))
     found = join(blocks, n if keep is None else int(keep.sum()))
     whole = sparse.csr_array(X) if is_sparse else X.copy()
-    wanted = make_block(whole, y, None, range(last), partition, keep)
+    wanted = make_block(whole, y, None, range(last), partition, keep, offset=-y)
     assert found.weight is None
     assert (found.start, found.n_shards, type(found.X)) == (0, last, type(wanted.X))
-    for name in ("y", "shards", "pieces", "index"):
+    for name in ("y", "offset", "shards", "pieces", "index"):
         assert getattr(found, name).tolist() == getattr(wanted, name).tolist()
     dense = [block.X.toarray() if is_sparse else block.X for block in (found, wanted)]
     assert dense[0].tolist() == dense[1].tolist()

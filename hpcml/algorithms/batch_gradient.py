@@ -67,8 +67,7 @@ def _estimate(
     reduced = reduce_stream(objective.data, terms, n_sums(d, None), window=known, ballot=objective.ballot)
     # Every row is in a batch with chance 1 / n, so n times the batch's sums have the mean of all rows' sums.
     gradient = objective.mean_loss(n * reduced.total, None).gradient
-    gradient[:d] += objective.penalty.gradient(direction[:d])
-    return gradient, reduced.window
+    return gradient + objective.whole_penalty.gradient(direction), reduced.window
 
 
 def largest_curvature(objective: Objective, batches: Batches) -> float:
@@ -104,6 +103,4 @@ def _product(objective: Objective, batch: Batch, n: int, v: Vector, window: NDAr
 
 def prox_step(objective: Objective, w: Vector, gradient: Vector, step: float) -> Vector:
     """Return ``prox(w - step g)`` for the rough part of the penalty, (n_parameters,). Local."""
-    d = objective.data.n_features
-    moved = w - step * gradient
-    return np.append(objective.penalty.prox(moved[:d], step), moved[d:])
+    return objective.whole_penalty.prox(w - step * gradient, step)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.data import Block, Dataset, own_runs, row_view
+from hpcml.data import Block, Dataset, as_shard, own_runs
 
 __all__ = ["Batch", "Batches", "make_batches"]
 
@@ -110,14 +110,4 @@ def _own_shards(data: Dataset) -> tuple[int, int]:
 def _part(block: Block, i: int, parts: int) -> Block:
     """Return the i-th of even runs of rows of a shard, whatever its blocks are."""
     start, stop = (block.n_rows * k // parts for k in (i, i + 1))
-    rows, inside = slice(start, stop), block.pieces[(block.pieces > start) & (block.pieces < stop)]
-    borders = np.array([start, stop]) - start
-    return Block(
-        row_view(block.X, start, stop),
-        None if block.y is None else block.y[rows],
-        None if block.weight is None else block.weight[rows],
-        block.start + (start if block.kept is None else 0),
-        borders,
-        np.concatenate([borders[:1], inside - start, borders[1:]]),
-        None if block.kept is None else block.kept[rows],
-    )
+    return as_shard(block, start, stop)

@@ -43,11 +43,11 @@ _HESSIAN_FEATURES = 1000
 
 
 def choose_solver(
-    name: str, objective: Objective, memory: int = 10, made: Solver | None = None
+    name: str, objective: Objective, memory: int = 10, given: Solver | None = None
 ) -> tuple[Solver, str]:
     """Return a solver and the reason for it. Local; nothing of the machine decides.
 
-    `made` is the solver of this name with settings of its own.
+    `given` is the solver of this name with settings of its own.
 
     ``auto`` takes Newton's method up to 1,000 features: its message has d^2 / 2 sums and its steps cost
     d^3 / 3 operations, and it needs a tenth of the passes of L-BFGS; above it lets conjugate gradients solve
@@ -61,7 +61,7 @@ def choose_solver(
     """
     if name != "auto":
         _check_pair(name, objective.loss, objective.penalty)
-        return made or make_solver(name, memory), "asked for"
+        return given or make_solver(name, memory), "asked for"
     chosen, why = _chosen(objective.data.n_features, objective.loss, objective.penalty)
     _check_pair(chosen, objective.loss, objective.penalty)
     return make_solver(chosen, memory), f"auto: {why}"

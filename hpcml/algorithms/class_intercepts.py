@@ -16,56 +16,63 @@ from hpcml.data import Block
 
 __all__ = ["with_best_intercepts"]
 
-_STEPS = 80
-_NEAR = 0.5
-"""Newton's step is taken where no intercept moves farther."""
-_LEAST = 2.0**-100
-"""A mean probability or a share of rows that is taken for none."""
+_STEPS = 100
+_FLAT = 1e-16
+"""A slope that is the rounding of mean probabilities."""
+_LIGHT = 1e-9
+"""The first damping after a step that went wrong, and what follows upon success."""
+_SHORT = 1e-8
+"""A slope and a step that may be rounding."""
 
 
 class _Means(NamedTuple):
-    """Over all rows: slopes and probabilities by class, (k,), and ``p p^T``, (k, k)."""
+    """Over all rows: the loss, slopes and probabilities by class, (k,), and ``p p^T``, (k, k)."""
 
+    value: float
     slope: Vector
     p: Vector
     cross: Vector
 
-    def newton(self) -> Vector:
-        """Return Newton's step, the shortest of those that solve its equations. Local."""
-        curvature = np.diag(self.p) - self.cross
+    @property
+    def size(self) -> float:
+        """The largest slope."""
+        return float(np.abs(self.slope).max())
+
+    def step(self, damping: float) -> Vector:
+        """Return Newton's step, damped; the shortest where several solve its equations. Local."""
+        curvature = np.diag(self.p + damping) - self.cross
         return np.asarray(np.linalg.lstsq(curvature, -self.slope, rcond=1e-13)[0], np.float64)
 
-    def scaling(self) -> Vector:
-        """Return the step that makes probabilities larger by what they lack: it never goes uphill. Local."""
-        shares = np.maximum(self.p - self.slope, _LEAST)
-        return np.asarray(np.log(shares) - np.log(np.maximum(self.p, _LEAST)))
+    def improves(self, old: _Means) -> bool:
+        """Whether the loss is less, or by as little as rounding more and flatter. Local."""
+        near = self.value <= old.value + 1e-14 * abs(old.value)
+        return self.value < old.value or (near and self.size < old.size)
 
 
 def with_best_intercepts(objective: Objective, w: Vector) -> Vector:
     """Return w with the intercepts where dF/db vanishes. Collective, one pass and two messages a step.
 
-    Newton's method where it moves little, elsewhere iterative scaling, from cached raw predictions. It ends
-    where rounding hides the slopes.
+    Newton's method, damped where its steps go wrong, from cached raw predictions. It ends where rounding
+    hides the slopes.
 
     References
     ----------
-    Darroch and Ratcliff 1972, doi:10.1214/aoms/1177692379.
+    Nocedal and Wright, "Numerical Optimization" (2006), section 10.3 (Levenberg and Marquardt).
     """
     margins = tuple(_margins(objective, w))
-    shift = best = np.zeros(objective.loss.n_outputs)
-    smallest, is_near = np.inf, False
+    best = np.zeros(objective.loss.n_outputs)
+    found, damping = _means(objective, margins, best), 0.0
     for _ in range(_STEPS):
-        means = _means(objective, margins, shift)
-        size = float(np.abs(means.slope).max())
-        if size < smallest:
-            smallest, best = size, shift
-        elif is_near or not np.isfinite(size):
+        if not found.size > _FLAT:
             break
-        if size == 0.0:
+        step = found.step(damping)
+        trial = _means(objective, margins, best + step)
+        if trial.improves(found):
+            best, found, damping = best + step, trial, damping / 10 if damping > _LIGHT else 0.0
+        elif max(found.size, float(np.abs(step).max())) <= _SHORT:
             break
-        step = means.newton()
-        is_near = bool(np.abs(step).max() <= _NEAR)
-        shift = shift + (step if is_near else means.scaling())
+        else:
+            damping = max(10 * damping, _LIGHT)
     return np.append(w[: objective.n_weights], w[objective.n_weights :] + best)
 
 
@@ -79,16 +86,18 @@ def _means(objective: Objective, margins: tuple[tuple[Block, Vector], ...], shif
     """Return the means at shifted intercepts. Collective, two messages."""
     k = shift.size
     partials = [_shard_sums(objective, block, z + shift) for block, z in margins]
-    reduced = reduce_partials(objective.data.comm, lambda: partials, k * (k + 2))
+    reduced = reduce_partials(objective.data.comm, lambda: partials, 1 + k * (k + 2))
     means = reduced.total / objective.total_weight
-    return _Means(means[:k], means[k : 2 * k], means[2 * k :].reshape(k, k))
+    parts = np.split(means[1:], [k, 2 * k])
+    return _Means(float(means[0]), parts[0], parts[1], parts[2].reshape(k, k))
 
 
 def _shard_sums(objective: Objective, block: Block, z: Vector) -> Vector:
     assert block.y is not None, "an objective needs labels"
-    _, slope, p = objective.loss.terms(z, block.y)
-    out = np.zeros((block.n_shards, z.shape[1] * (z.shape[1] + 2)))
+    value, slope, p = objective.loss.terms(z, block.y)
+    out = np.zeros((block.n_shards, 1 + z.shape[1] * (z.shape[1] + 2)))
     for piece in pieces(replace(block, X=p)):
         s = block.weights[piece.rows]
-        out[piece.shard] += np.concatenate([s @ slope[piece.rows], s @ piece.X, gram(piece.X, s).ravel()])
+        first = [[s @ value[piece.rows]], s @ slope[piece.rows], s @ piece.X]
+        out[piece.shard] += np.concatenate([*first, gram(piece.X, s).ravel()])
     return out

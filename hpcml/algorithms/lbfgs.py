@@ -33,6 +33,7 @@ class LBFGS:
     """
 
     state_type: ClassVar[Any] = _State
+    lasting: ClassVar[tuple[str, ...]] = ("moves", "changes")
     memory: int = 10
     name: str = "lbfgs"
 

@@ -196,7 +196,8 @@ def make_loss(
     Raises
     ------
     DataError
-        A classifier of fewer than two classes, or a support vector classifier of more.
+        A classifier of fewer than two classes, a support vector classifier of more, or more than two labels
+        that are not whole numbers.
     """
     if kind in CLASSIFIERS:
         _check_number(kind, classes)
@@ -217,8 +218,11 @@ def _check_number(kind: str, classes: Sequence[float] | Vector) -> None:
     if len(classes) < 2:
         only = f": all are {classes[0]:g}" if len(classes) else ""
         raise shared(DataError(f"{name} needs labels of two classes{only}"))
+    shown = ", ".join(f"{label:g}" for label in classes[:5])
+    if len(classes) > 2 and any(label != round(label) for label in classes):
+        sentence = f"{name} takes classes, and y has {len(classes)} values, not whole numbers ({shown}, ...)"
+        raise shared(DataError(sentence))
     if len(classes) > 2 and kind != "logistic_regression":
-        shown = ", ".join(f"{label:g}" for label in classes[:5])
         sentence = f"{name} takes two classes in this version, not {len(classes)} ({shown}, ...)"
         sentence += "; logistic regression takes more"
         raise shared(DataError(sentence))

@@ -25,7 +25,7 @@ LAGS = 16
 """Classes of staleness: 0, 1, 2 to 3, 4 to 7, and so on."""
 _HEAD = 3
 _END, _OUTCOME, _FIRST = 0, -1, 1
-_ENOUGH = 1e-2
+_ENOUGH = 0.1
 """Share of the first move, in squares, that the consensus may still move in a round when work ends."""
 _ROUNDS = 8
 
@@ -66,7 +66,7 @@ def meet(
 
     All processes call it, with the same sums; they need not keep step, and the outcome's bits depend on who
     came when. It ends once each subproblem was updated and the consensus, over a round of the slowest
-    process, moved a hundredth (in squares) of its first move; or after 8 rounds.
+    process, moved a tenth (in squares) of its first move; or after 8 rounds.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ class _Coordinator:
         self._z = self._z_of_round = first[1]
         self._first_move = sums.square(first[1] - first[0])
         self._version, self._merged, self._rounds = _FIRST, 0, 0
-        runs = [partition.runs_of(place) for place in range(mailbox.size)]
-        self._starts = [one.start for one in runs]
-        self._shares = np.array([len(one) for one in runs])
+        starts = [partition.run(i).start for i in range(partition.n_runs)]
+        self._firsts = np.searchsorted(starts, partition.borders)
+        self._shares = np.diff(self._firsts)
         self._told = np.full(mailbox.size, _FIRST)
         self._left = self._shares.copy()  # updates that each one has yet to make at the version it was told
         self._done = np.zeros(mailbox.size, np.int64)
@@ -176,7 +176,7 @@ class _Coordinator:
         self._done[place] += n
         self._left[place] -= n if version == self._told[place] else 0
         self._lags[min((self._version - version).bit_length(), LAGS - 1)] += n
-        start = self._starts[place] + first
+        start = self._firsts[place] + first
         self._updates[start : start + n] += 1
 
     def _renew(self) -> None:

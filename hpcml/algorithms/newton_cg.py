@@ -38,6 +38,7 @@ class NewtonCG:
     """
 
     state_type: ClassVar[Any] = _State
+    lasting: ClassVar[tuple[str, ...]] = ("first_norm",)
     name: str = "newton_cg"
 
     def init(self, objective: Objective, w: Vector) -> _State:

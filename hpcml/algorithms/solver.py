@@ -11,7 +11,10 @@ import numpy as np
 from hpcml.algorithms.certificate import Certificate, Reference, certify, estimate, make_reference
 from hpcml.algorithms.objective import Objective, Point, Vector
 
-__all__ = ["LoopState", "Progress", "Result", "Solver", "SolverState", "run_solver"]
+__all__ = ["LEAST_SHARDS", "LoopState", "Progress", "Result", "Solver", "SolverState", "run_solver"]
+
+LEAST_SHARDS = 64
+"""Shards from which samples of them can be taken."""
 
 
 class SolverState(Protocol):

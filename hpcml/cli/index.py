@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hpcml.cli.ranks import add_ranks, on_ranks
 from hpcml.cli.terminal import say
-from hpcml.errors import SpecError
+from hpcml.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from hpcml.collectives import Communicator
@@ -68,10 +68,15 @@ def execute(args: argparse.Namespace) -> int:
 def _of_files(args: argparse.Namespace) -> Callable[[Communicator, Callable[[str], None]], None]:
     def work(comm: Communicator, tell: Callable[[str], None]) -> None:
         from hpcml.io.read.hdf5 import Columns
+        from hpcml.io.read.opening import ALLOW
         from hpcml.run.indexing import index_files
 
         columns = Columns(args.x or "X", args.y, args.weight, args.offset, args.exposure)
-        index_files(comm, args.files, columns, tell, allow_external=args.allow_external)
+        try:
+            index_files(comm, args.files, columns, tell, allow_external=args.allow_external)
+        except DataError as error:  # no spec was given
+            error.args = (str(error).replace(ALLOW, "give --allow-external"),)
+            raise
 
     return work
 

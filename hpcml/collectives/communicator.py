@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from queue import SimpleQueue
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.collectives.mailbox import Mailbox, QueueMailbox
+if TYPE_CHECKING:
+    from hpcml.collectives.mailbox import Mailbox
 
 __all__ = ["Activity", "Array", "Communicator", "Op", "SerialCommunicator", "as_received"]
 
@@ -112,6 +112,10 @@ class SerialCommunicator:
 
     def mailbox(self) -> Mailbox:
         """Return a mailbox of one place. Local."""
+        from queue import SimpleQueue
+
+        from hpcml.collectives.mailbox import QueueMailbox  # few runs write letters
+
         return QueueMailbox(0, [SimpleQueue()])
 
     def abort(self, code: int) -> None:

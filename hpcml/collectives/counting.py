@@ -6,10 +6,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcml.collectives.communicator import Array, Communicator, Op
-from hpcml.collectives.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from hpcml.collectives.mailbox import Mailbox
 
 __all__ = ["CountingCommunicator"]
 

@@ -19,6 +19,7 @@ __all__ = [
     "Block",
     "Dataset",
     "Matrix",
+    "as_shard",
     "canonical",
     "is_csr",
     "join",
@@ -191,16 +192,22 @@ def part_of(block: Block, i: int) -> Block:
 
 def run_of(block: Block, first: int, last: int) -> Block:
     """Return the shards ``first:last`` of a block, at least one. Local."""
-    start, stop = block.shards[first], block.shards[last]
-    inside = (block.pieces >= start) & (block.pieces <= stop)
-    rows = slice(start, stop)
+    start, stop = int(block.shards[first]), int(block.shards[last])
+    return replace(as_shard(block, start, stop), shards=block.shards[first : last + 1] - start)
+
+
+def as_shard(block: Block, start: int, stop: int) -> Block:
+    """Return the rows ``start:stop`` of a block as a shard of their own. Local."""
+    rows, pieces = slice(start, stop), block.pieces
+    inside = pieces[(pieces > start) & (pieces < stop)]
+    borders = np.concatenate([[start], inside, [stop] if stop > start else []]).astype(np.int64)
     return Block(
-        row_view(block.X, int(start), int(stop)),
+        row_view(block.X, start, stop),
         None if block.y is None else block.y[rows],
         None if block.weight is None else block.weight[rows],
-        block.start + (int(start) if block.kept is None else 0),
-        block.shards[first : last + 1] - start,
-        block.pieces[inside] - start,
+        block.start + (start if block.kept is None else 0),
+        np.array([0, stop - start]),
+        borders - start,
         None if block.kept is None else block.kept[rows],
         None if block.offset is None else block.offset[rows],
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RowPartition", "RowSelection", "Source", "make_partition"]
+__all__ = ["RowPartition", "RowSelection", "Source", "make_partition", "uniform"]
 
 _BLOCK_BYTES = 512 << 10
 _GRADIENTS = 32
@@ -156,17 +156,17 @@ class RowSelection:
         if self.stop is not None:
             mask &= rows < self.stop
         if self.fraction < 1.0:
-            mask &= _uniform(self.seed, 1, rows) < self.fraction
+            mask &= uniform(self.seed, 1, rows) < self.fraction
         if self.part == "all":
             return mask
-        is_test = _uniform(self.seed, 2, rows) < self.test
+        is_test = uniform(self.seed, 2, rows) < self.test
         return mask & (is_test if self.part == "test" else ~is_test)
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _uniform(seed: int, stream: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def uniform(seed: int, stream: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return numbers in [0, 1) keyed by (seed, stream, row): SplitMix64, doi:10.1145/2660193.2660195."""
     with np.errstate(over="ignore"):
         # The seed is mixed first: added to the stream it could meet a row's own number, and cancel it.

@@ -28,6 +28,7 @@ class Reweighted:
 
     def __init__(self, data: Dataset, labels: NDArray[np.float64], factors: NDArray[np.float64]) -> None:
         self._data, self._labels, self._factors = data, labels, factors
+        self._last: tuple[Block, Block] | None = None
 
     @property
     def comm(self) -> Communicator:
@@ -52,7 +53,10 @@ class Reweighted:
     def blocks(self, shard: int | None = None) -> Iterator[Block]:
         """Yield this rank's rows as the data set does, with other weights. Local."""
         for block in self._data.blocks(shard):
-            yield replace(block, weight=block.weights * self._factor(block.y))
+            # Rows in memory are the same block at each pass, and keep their weights.
+            if self._last is None or self._last[0] is not block:
+                self._last = block, replace(block, weight=block.weights * self._factor(block.y))
+            yield self._last[1]
 
     def _factor(self, y: NDArray[np.float64] | None) -> NDArray[np.float64]:
         assert y is not None, "weights that follow labels need labels"

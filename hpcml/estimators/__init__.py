@@ -13,6 +13,7 @@ from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegres
 from hpcml.estimators.huber import HuberRegressor
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.regression import LinearRegression, Ridge
+from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
 from hpcml.estimators.svc import LinearSVC
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "Outcome",
     "PoissonRegressor",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
     "estimator_from_model",
 ]

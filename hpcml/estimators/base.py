@@ -28,7 +28,8 @@ from hpcml.algorithms.linear_model import (
     make_objective,
 )
 from hpcml.algorithms.objective import Objective
-from hpcml.algorithms.solver import Result, Rules, run_solver
+from hpcml.algorithms.progressive import warm_start
+from hpcml.algorithms.solver import Result, Rules, Solver, run_solver
 from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.algorithms.target import look_at_target
 from hpcml.collectives import Communicator, agreed
@@ -203,10 +204,16 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         settings = self._settings(found, classes)
         target = look_at_target(data, make_loss(self._kind, found.classes, settings.power))
         objective, asked = make_objective(data, settings, found, target=target)
-        solver, _ = choose_solver(self.solver, objective, self.memory)
+        solver = self._chosen_solver(objective)
         rules = Rules(self.max_iter, self.tol)
-        result = run_solver(objective, solver, rules, w=self._last_w(objective))
+        w = self._last_w(objective)
+        warm = warm_start(objective, solver, rules) if w is None else None
+        result = run_solver(objective, solver, rules, w=w, loop=warm.loop if warm else None)
         return make_model(objective, result.w, settings, found.classes, asked), result
+
+    def _chosen_solver(self, objective: Objective) -> Solver:
+        """Return the solver of the parameters. Local."""
+        return choose_solver(self.solver, objective, self.memory)[0]
 
     def _last_w(self, objective: Objective) -> NDArray[np.float64] | None:
         """Return where the last fit ended, if the next is to start there. Collective, if so."""

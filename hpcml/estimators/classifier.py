@@ -111,7 +111,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
         codes = np.arange(float(len(self.classes_)))
         if len(codes) > 2:
             return LinearModel(self._kind, self.coef_, self.intercept_, codes, none, ones)
-        return LinearModel(self._kind, self.coef_[0], float(self.intercept_[0]), codes, none, ones)
+        intercept = float(np.ravel(self.intercept_)[0])
+        return LinearModel(self._kind, self.coef_[0], intercept, codes, none, ones)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -83,10 +83,10 @@ class PoissonRegressor(_GeneralizedLinear):
     """Poisson regression of counts with a log link and an l2 penalty, over the rows of all ranks.
 
     It minimises scikit-learn's objective, ``sum_i s_i D(y_i, m_i) / (2 sum s) + alpha/2 ||w||^2`` with the
-    mean ``m_i = exp(x_i . w + b)`` and the deviance ``D(y, m) = 2 (y log(y / m) - y + m)``, for y >= 0; the
-    intercept b is not penalised. `objective_` leaves out what depends on y alone. For counts over an exposure
-    e give ``offset = log(e)`` to `fit` and `predict`. The answer has the same bits for any number of ranks
-    and any split of the rows.
+    mean ``m_i = exp(x_i . w + b + offset_i)`` and the deviance ``D(y, m) = 2 (y log(y / m) - y + m)``, for
+    y >= 0; the intercept b is not penalised. `objective_` leaves out what depends on y alone. For counts over
+    an exposure e give ``offset = log(e)`` to `fit` and `predict`. The answer has the same bits for any number
+    of ranks and any split of the rows.
 
     Parameters
     ----------

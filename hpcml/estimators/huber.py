@@ -107,13 +107,13 @@ class HuberRegressor(LeastSquares):
         self.memory = memory
         self.comm = comm
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Fit the model to the rows of all ranks; see `LinearRegression.fit`. Collective."""
-        super().fit(X, y, sample_weight)
+        super().fit(X, y, sample_weight, offset)
         labels = (
             [block.y for block in X.blocks()] if is_dataset(X) else [np.asarray(y, np.float64).reshape(-1)]
         )
-        residual = np.concatenate([np.zeros(0), *labels]) - self._raw_prediction(X)
+        residual = np.concatenate([np.zeros(0), *labels]) - self.predict(X, offset)
         self.outliers_: NDArray[np.bool_] = np.abs(residual) > self.epsilon * self.scale_
         return self
 

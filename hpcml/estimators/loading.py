@@ -16,7 +16,7 @@ __all__ = ["load_model"]
 def load_model(path: str | Path) -> LinearEstimator:
     """Return the fitted estimator that a run saved: LogisticRegression, Ridge, PoissonRegressor, ...
 
-    Local. Nothing in the file is executed.
+    Local. Nothing in the file is executed. A model that was trained with offsets takes them in `predict`.
 
     Parameters
     ----------

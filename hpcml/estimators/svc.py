@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
 from sklearn.svm import LinearSVC as Twin
 from sklearn.utils._param_validation import StrOptions
 
+from hpcml.algorithms.linear_model import LinearModel
 from hpcml.collectives import Communicator
+from hpcml.estimators.base import Outcome
 from hpcml.estimators.classifier import LinearClassifier
 
 __all__ = ["LinearSVC"]
@@ -50,6 +53,7 @@ class LinearSVC(LinearClassifier):
     ----------
     coef_ : (1, n_features) array
     intercept_ : (1,) array
+        Without an intercept the number 0.
     classes_ : (2,) array
         Labels of rows that weigh, in order.
     n_iter_ : (1,) array of int
@@ -105,6 +109,11 @@ class LinearSVC(LinearClassifier):
         self.memory = memory
         self.warm_start = warm_start
         self.comm = comm
+
+    def _set_model(self, model: LinearModel, classes: NDArray[Any], outcome: Outcome) -> None:
+        super()._set_model(model, classes, outcome)
+        if not self.fit_intercept:
+            self.intercept_: Any = 0.0  # as scikit-learn has it, of this class alone
 
     def _make_twin(self) -> Any:
         return Twin(

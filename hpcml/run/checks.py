@@ -67,6 +67,10 @@ def _check_loss(spec: Spec) -> None:
 def _check_curvature(spec: Spec) -> None:
     """Refuse what needs a bound on the curvature of the loss where there is none."""
     kind, solver = spec.model.type, spec.solver
+    if solver.progressive is True and solver.name in ("admm", "gram"):
+        raise SpecError(
+            f"solver.progressive: solver.name: {solver.name} cannot start on samples; leave it out"
+        )
     is_joint = kind == "huber_regression" and spec.model.scale == "joint"
     is_constant = solver.name == "gd" and solver.step == "constant"
     key = "solver.step: constant" if is_constant else f"solver.name: {solver.name}"

@@ -14,7 +14,8 @@ from hpcml.algorithms.choice import choose_solver
 from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.linear_model import make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
-from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver
+from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.solver import LEAST_SHARDS, LoopState, Rules, Solver, run_solver
 from hpcml.algorithms.state import from_tree
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
 from hpcml.collectives.abort import on_failure
@@ -31,6 +32,7 @@ from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
 from hpcml.run.settings import model_settings, own_solver
+from hpcml.run.start import first_w
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -83,6 +85,7 @@ class Run:
         self.phases = Phases()
         self.claim = Claim(spec, text, provenance, self.comm)
         self.directory = self.claim.directory
+        self._samples: list[dict[str, int]] = []
         self._journal = Journal(self.directory.metrics, self._show)
 
     def _show(self, line: str) -> None:
@@ -213,9 +216,27 @@ class Run:
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0
         rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
-        result = run_solver(objective, solver, rules, loop=loop, callback=saver)
+        w = None if loop else first_w(spec, objective)
+        if loop is None and w is None:
+            loop = self._progressive(objective, solver, rules)
+        result = run_solver(objective, solver, rules, w=w, loop=loop, callback=saver)
         model = make_model(objective, result.w, settings, classes, asked)
         return Solved(model, result, solver.name, why, objective.total_weight)
+
+    def _progressive(self, objective: Objective, solver: Solver, rules: Rules) -> LoopState | None:
+        """Return a start that samples of the rows led to, or None. Collective."""
+        wanted, seed = self.spec.solver.progressive, self.spec.seed
+        if wanted is False or objective.data.partition.n_shards < LEAST_SHARDS:
+            return None
+        from hpcml.algorithms.progressive import warm_start
+
+        warm = warm_start(objective, solver, rules, wanted=wanted, seed=seed)
+        if warm is None:
+            return None
+        self._samples = [stage._asdict() for stage in warm.stages]
+        shown = ", ".join(f"{stage.n_iter} on {stage.n_rows:,} rows" for stage in warm.stages)
+        self._show(f"progressive start: iterations {shown}")
+        return warm.loop
 
     def _resumed(self, solver: Solver, plan: Plan) -> LoopState | None:
         """Return the state of the last checkpoint, read by every rank, or None for a new run."""
@@ -253,6 +274,7 @@ class Run:
             "arithmetic": family,
             "kernels": chosen(),
             "attempt": plan.attempt,
+            "progressive": self._samples,
             "seconds": {**seconds, "total": round(self.phases.total, 4)},
             "reading": parts.reading(self.comm),
             "seconds_checkpoints": round(saver.seconds, 4),

@@ -220,6 +220,9 @@ class Solver:
         "auto",
         doc="gd's steps; auto is bb, constant 1 over the largest curvature, a number that step",
     )
+    progressive: bool | str = key(
+        auto_or(boolean()), "auto", doc="start on growing samples of shards; auto where that saves passes"
+    )
     rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
     adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
     relaxation: float = key(number("(0, 2)"), 1.6, doc="ADMM's over-relaxation")
@@ -236,6 +239,9 @@ class Solver:
         number("(0, inf)"), 1.0, doc="updates before a new consensus of async_admm; below 1 a share of them"
     )
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
+    start: str = key(
+        choice("zero", "local_sgd"), "zero", doc="where it starts: zero, or a pass of SGD a shard"
+    )
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
     batch_size: int | str = key(auto_or(integer("[1, inf)")), "auto", doc="SGD's rows of a mini-batch, about")

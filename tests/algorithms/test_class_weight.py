@@ -9,6 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from hpcml.algorithms.class_weight import class_factors, reweighted
 from hpcml.collectives import run_threads
+from hpcml.data import part_of
 from hpcml.errors import SpecError
 
 CLASSES = np.array([0.0, 1.0])
@@ -27,6 +28,29 @@ def test_factors_are_scikit_learns(wanted, weighted):
     np.testing.assert_allclose(block.weight, rows, rtol=1e-14)
     assert total == pytest.approx(rows.sum(), rel=1e-14)
     assert (data.n_samples, data.n_features) == (150, 6)
+
+
+def test_rows_in_memory_are_weighted_once():
+    problem = PROBLEMS["logistic_regression"](weighted=True)
+    data, _ = reweighted(Grid(problem), CLASSES, "balanced")
+    (first,), (again,) = data.blocks(), data.blocks()
+    assert first is again
+
+
+def test_other_rows_have_their_own_weights():
+    """What comes anew at each pass, as streamed rows do, is weighted anew."""
+
+    class Streamed(Grid):
+        def blocks(self, shard=None):
+            (block,) = super().blocks(shard)
+            for i in range(block.n_shards):
+                yield part_of(block, i)
+
+    problem = PROBLEMS["logistic_regression"](weighted=True)
+    data, _ = reweighted(Streamed(problem), CLASSES, {0.0: 3.0, 1.0: 0.5})
+    expected = np.where(problem.y == 1, 0.5, 3.0) * problem.weight
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate([block.weight for block in data.blocks()]), expected)
 
 
 @pytest.mark.parametrize("wanted", WANTED, ids=str)

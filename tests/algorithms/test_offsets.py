@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from hpcml.algorithms.choice import SOLVERS, make_solver
 from hpcml.algorithms.kernels.choice import VARIABLE
 from hpcml.algorithms.linear_model import CLASSIFIERS, ModelSettings, make_model, make_objective
+from hpcml.algorithms.local_sgd import local_sgd
 from hpcml.algorithms.metrics import evaluate
 from hpcml.algorithms.solver import Rules, run_solver
 from hpcml.algorithms.survey import Names, survey
@@ -61,7 +62,9 @@ def fitted(data, kind, solver="newton", tol=1e-12, **settings):
 
 
 def works(name, kind):
-    return {"gram": kind == "linear_regression", "admm": kind not in LOG_LINK}.get(name, True)
+    if name == "gram":
+        return kind == "linear_regression"
+    return name not in ("admm", "async_admm", "sgd") or kind not in LOG_LINK
 
 
 def optimum(problem, offset, kind, alpha=ALPHA):
@@ -119,6 +122,16 @@ def test_least_squares_with_offsets_is_that_of_the_rest_of_y(name):
     shifted, *_ = fitted(dataset(problem._replace(y=problem.y - offset), None), "linear_regression", name)
     np.testing.assert_allclose(ours.coef, shifted.coef, atol=1e-8)
     assert ours.intercept == pytest.approx(shifted.intercept, abs=1e-8)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_start_by_local_sgd_with_offsets_is_that_of_the_rest_of_y():
+    problem, offset = PROBLEMS["linear_regression"](weighted=True), 10 * offsets(150)
+    rest = dataset(problem._replace(y=problem.y - offset), None)
+    starts = [
+        local_sgd(objective_of(data, "linear_regression")[2]) for data in (dataset(problem, offset), rest)
+    ]
+    np.testing.assert_allclose(*starts, atol=1e-10)
 
 
 def test_poisson_with_an_exposure_is_that_of_weighted_rates():

@@ -29,6 +29,8 @@ from hpcml.estimators import (
     LogisticRegression,
     PoissonRegressor,
     Ridge,
+    SGDClassifier,
+    SGDRegressor,
     TweedieRegressor,
     inputs,
 )
@@ -47,6 +49,10 @@ ALL = [
     TweedieRegressor(),
     TweedieRegressor(power=1.5),
     HuberRegressor(),
+    SGDClassifier(max_iter=30),
+    SGDClassifier("squared_hinge", penalty="elasticnet", average=True, max_iter=30),
+    SGDRegressor(penalty="l1", warm_start=True, max_iter=30),
+    SGDRegressor(average=True, max_iter=30),
 ]
 each = pytest.mark.parametrize("estimator", ALL, ids=lambda estimator: type(estimator).__name__)
 
@@ -189,7 +195,6 @@ def test_layout_does_not_change_the_bits(problem):
     ("y", "sentence"),
     [
         ([1, 1, 1], "only one class: 1"),
-        (["a", "b", "c"], "Only binary classification is supported"),
         ([0.1, 0.2, 0.7], "continuous"),
         ([0.0, 1.0, np.nan], "NaN"),
         ([0, 1], "inconsistent numbers of samples"),

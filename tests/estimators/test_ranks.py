@@ -181,7 +181,6 @@ def bad_rows(what):
         ("text", "could not convert string to float"),
         ("object", "argument must be a string or a real number"),
         ("one class", "only one class: 1"),
-        ("three classes", "Only binary classification is supported"),
         ("no rows", "no row has a label"),
     ],
 )
@@ -192,6 +191,14 @@ def test_bad_rows_are_refused_on_all_ranks(what, sentence):
     kind, text = found[0]
     assert kind is DataError
     assert sentence in text
+
+
+def test_three_classes_are_refused_on_all_ranks_by_a_classifier_of_two():
+    rows = bad_rows("three classes")
+    found = errors_of(lambda comm: LinearSVC(comm=comm).fit(*rows(comm.rank)))
+    assert len(set(found)) == 1
+    assert found[0][0] is DataError
+    assert "Only binary classification is supported" in found[0][1]
 
 
 @pytest.mark.parametrize("what", ["columns", "NaN", "lengths", "no rows"])

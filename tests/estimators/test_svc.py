@@ -35,7 +35,11 @@ def test_without_an_intercept_it_is_scikit_learns(problem, C, class_weight, solv
         model.set_params(solver=solver).fit(rows, y, weight)
         assert model.converged_, model.reason_
         assert off(model.coef_, twin.coef_) < 5e-5
+    assert (type(model.intercept_), model.intercept_) == (type(twin.intercept_), twin.intercept_)
     assert np.array_equal(model.predict(X), twin.predict(X))
+    assert np.array_equal(model.to_sklearn().predict(X), twin.predict(X))
+    assert model.score(X, y, weight) == pytest.approx(twin.score(X, y, weight), abs=1e-12)
+    assert model.set_params(warm_start=True).fit(X, y, weight).n_iter_ <= 2
     assert np.allclose(model.decision_function(X), twin.decision_function(X), atol=1e-4)
 
 

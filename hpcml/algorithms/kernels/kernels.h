@@ -52,6 +52,14 @@ struct sweep {
     const double *H, *l1, *lower, *upper;
 };
 
+/* Of a walk: rows a step, its length, and of each feature what follows from its scale (sgd.h). */
+struct steps {
+    int64_t rows;
+    double step;
+    int has_intercept;
+    const double *mean, *metric, *shrink;
+};
+
 struct kernels {
     const char *name;
     /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -63,6 +71,9 @@ struct kernels {
     double (*read)(const char *x, int64_t n_bytes);
     int (*softmax_sums)(const struct rows *, const struct borders *, const struct classes *, double *out);
     int (*softmax_scores)(const struct rows *, const struct classes *, double *z);
+    /* d + 1 numbers of out a shard; 0, or -1 where memory is short. */
+    int (*walk)(const struct rows *, const struct borders *, const struct model *, const struct steps *,
+                double *out);
     void (*sweep)(const struct sweep *, double *v, double *slope);
 };
 

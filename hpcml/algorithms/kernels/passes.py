@@ -121,7 +121,7 @@ def hessian_product(block: Block, curvature: Vector, v: Vector, v0: Intercept) -
 
 
 def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
-    """Return ``X @ coef + intercept + offset``, (rows,); for several rows of coef ``X @ coef.T + intercept``."""
+    """Return ``X @ coef + intercept + offset``, (rows,); ``X @ coef.T + intercept`` for several outputs."""
     if coef.ndim == 2:
         return _raw_predictions(block, coef, np.asarray(intercept))
     if not _is_compiled(block.X):

@@ -76,6 +76,8 @@ static int sums(const struct rows *X, const struct borders *b, const struct mode
     return 0;
 }
 
+#include "sgd.h"
+
 static void predict(const struct rows *X, const double *coef, double intercept, double *z) {
     for (int64_t row = 0; row < X->n; row += CHUNK) {
         int n = X->n - row < CHUNK ? (int)(X->n - row) : CHUNK;
@@ -106,4 +108,4 @@ static double read_bytes(const char *x, int64_t n_bytes) {
 #include "softmax.h"
 #include "sweeps.h"
 
-const struct kernels TABLE = {NAME, sums, predict, terms, read_bytes, softmax_sums, softmax_scores, sweep};
+const struct kernels TABLE = {NAME, sums, predict, terms, read_bytes, softmax_sums, softmax_scores, walk, sweep};

@@ -72,23 +72,44 @@ def _left_by_hpcml(file: h5py.File) -> dict[str, Any]:
 
 
 def _names(file: h5py.File, told: dict[str, Any]) -> list[str | bytes]:
-    """Return what hard links lead to, each thing once; note the other links."""
+    """Return what hard links lead to, each thing once; note the other links, and those to nothing."""
     names: list[str | bytes] = []
+    soft: dict[str, str] = {}
 
     def note(name: str | bytes, link: Any) -> None:
         if isinstance(link, h5py.ExternalLink):
             what = f"external link to {readable(link.path)} in the file {link.filename}"
             told["links"][readable(name)] = what
-            told["problems"].append(link_sentence(readable(name), link))
+            told["problems"].append(_problem_outside(file, readable(name), link))
         elif isinstance(link, h5py.SoftLink):
-            told["links"][readable(name)] = f"soft link to {readable(link.path)}"
+            soft[readable(name)] = readable(link.path)
 
     try:
         file.visit(names.append)
         file.visititems_links(note)
     except (*_BROKEN, SystemError) as error:  # SystemError: h5py, at a link of a kind that it does not know
         told["problems"].append(f"the file cannot be walked to its end ({error})")
+    told["links"] |= {name: f"soft link to {target}" for name, target in soft.items()}
+    told["problems"] += filter(None, (_problem_inside(file, *link) for link in soft.items()))
     return names
+
+
+def _problem_outside(file: h5py.File, name: str, link: h5py.ExternalLink) -> str:
+    """Return why a job would refuse an external link. The other file is not opened."""
+    if (Path(file.filename).parent / link.filename).exists():
+        return link_sentence(name, link)
+    target = readable(link.path)
+    return f"{name!r} is an external link to {target!r} in the file {link.filename!r}, which is not there"
+
+
+def _problem_inside(file: h5py.File, name: str, target: str) -> str | None:
+    """Return why a job would refuse a soft link, None for one that leads to something."""
+    try:
+        found(file, name, (h5py.Dataset, h5py.Group, h5py.Datatype))
+    except _BROKEN as error:
+        why = str(error).removeprefix(f"{file.filename}: ")
+        return f"{name!r} is a soft link to {target!r}, which cannot be opened: {why}"
+    return None
 
 
 def _describe(file: h5py.File, name: str, path: Path, told: dict[str, Any]) -> None:

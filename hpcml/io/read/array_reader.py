@@ -22,7 +22,7 @@ from hpcml.io.read.handle import Handle, Traffic
 from hpcml.io.read.rows import Buffers
 from hpcml.io.read.stored import StoredArray
 
-__all__ = ["ArrayReader", "ChunkReader", "FlatReader", "LibraryReader", "read_as"]
+__all__ = ["ArrayReader", "ChunkReader", "FlatReader", "LibraryReader", "read_as", "read_rows"]
 
 _CALL_BYTES = 256 << 20
 _PIECE_BYTES = 1 << 20
@@ -101,12 +101,36 @@ class LibraryReader:
         step = max(1, _CALL_BYTES // row_bytes)
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            try:
-                self.item.read_direct(out[first - start : last - start], np.s_[first:last])
-            except OSError as error:
-                where = f"{self.item.file.filename}: rows {first} to {last} of {self.stored.name}"
-                raise DataError(f"{where} cannot be read ({error})") from None
+            read_rows(self.item, first, last, out[first - start : last - start])
         self.traffic.bytes_read += (stop - start) * row_bytes
+
+
+def read_rows(item: h5py.Dataset, start: int, stop: int, out: NDArray[Any]) -> None:
+    """Fill `out` with rows ``start:stop`` of a data set. Local.
+
+    Raises
+    ------
+    DataError
+        HDF5 cannot read them; it names the rows of the first chunk that is damaged.
+    """
+    try:
+        item.read_direct(out, np.s_[start:stop])
+    except (OSError, RuntimeError) as error:
+        first, last = _damaged(item, start, stop)
+        where = f"{item.file.filename}: rows {first} to {last} of {item.name[1:]!r}"
+        raise DataError(f"{where} cannot be read ({error})") from None
+
+
+def _damaged(item: h5py.Dataset, start: int, stop: int) -> tuple[int, int]:
+    """Return the rows of the first chunk that cannot be read, or all of them where each alone can."""
+    step = item.chunks[0] if item.chunks else max(stop - start, 1)
+    for first in range(start // step * step, stop, step):
+        rows = (first, min(first + step, item.shape[0])) if item.chunks else (start, stop)
+        try:
+            item[slice(*rows)]
+        except (OSError, RuntimeError):
+            return rows
+    return start, stop
 
 
 class _Chunk:

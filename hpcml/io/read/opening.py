@@ -21,6 +21,7 @@ from hpcml.io.read.stored import chunk_grid, each_chunk
 from hpcml.io.sizes import human_bytes
 
 __all__ = [
+    "ALLOW",
     "check_declared",
     "check_written",
     "expected_chunks",
@@ -34,7 +35,9 @@ __all__ = [
 _MOST_LINKS = 16  # as HDF5 follows
 _LARGEST_CHUNK = 1 << 30
 _FAR = 1024  # times the file: more than what a writer that died leaves declared
-_EXTERNAL = "set data.allow_external: true to follow it"
+ALLOW = "set data.allow_external: true"
+"""The cure of what leads out of a file, in the words of a spec."""
+_EXTERNAL = f"{ALLOW} to follow it"
 
 
 def open_file(path: Path) -> h5py.File:

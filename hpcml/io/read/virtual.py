@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from hpcml.errors import DataError
-from hpcml.io.read.opening import check_declared, check_written, found, open_file
+from hpcml.io.read.opening import ALLOW, check_declared, check_written, found, open_file
 
 __all__ = ["VirtualPart", "virtual_parts"]
 
@@ -162,8 +162,8 @@ def _resolved(item: h5py.Dataset, path: Path, mapping: _Mapping, allow_external:
     inside = ".." not in named.parts and any(source.is_relative_to(home) for home in homes)
     if not inside and not allow_external:
         raise DataError(
-            f"{_called(item, path)} takes rows from {mapping.filename!r}, outside its directory; set "
-            "data.allow_external: true to read it"
+            f"{_called(item, path)} takes rows from {mapping.filename!r}, outside its directory; "
+            f"{ALLOW} to read it"
         )
     return source
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hpcml.collectives import Communicator, agreed
 from hpcml.errors import DataError, OutputError, SpecError
 from hpcml.io.index.compare import compare_with_index
+from hpcml.io.read.array_reader import read_rows
 from hpcml.io.read.handle import identity_of
 from hpcml.io.read.opening import check_declared, check_written, found, open_file
 from hpcml.io.read.virtual import virtual_parts
@@ -253,10 +254,7 @@ def _read(item: Any, dtype: np.dtype[Any], start: int, stop: int) -> tuple[NDArr
     """
     where = f"{item.file.filename}: rows {start} to {stop} of {item.name[1:]!r}"
     values = np.empty((stop - start, *item.shape[1:]), item.dtype)
-    try:
-        item.read_direct(values, np.s_[start:stop])
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{where} cannot be read ({error})") from None
+    read_rows(item, start, stop, values)
     if values.dtype == dtype:
         return (values,)
     with np.errstate(over="raise"):

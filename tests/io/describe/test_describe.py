@@ -172,6 +172,7 @@ def test_links_and_kinds_that_are_not_plain(tmp_path):
 def test_what_leads_out_of_the_file_is_a_problem_with_its_cure(tmp_path, capsys):
     path = tmp_path / "data.h5"
     (tmp_path / "raw").write_bytes(bytes(64))
+    (tmp_path / "there.h5").write_bytes(b"not opened")
     with h5py.File(path, "w") as file:
         file["group/X"] = h5py.ExternalLink("there.h5", "/X")
         file.create_dataset("raw", (8,), "f8", external=[("raw", 0, 64)])
@@ -190,6 +191,26 @@ def test_what_leads_out_of_the_file_is_a_problem_with_its_cure(tmp_path, capsys)
     with pytest.raises(DataError) as caught, h5py.File(path) as file:
         found(file, "soft", h5py.Dataset)
     assert str(caught.value) == f"{path}: {link.replace('group/X', 'soft')}"  # as a job says it
+
+
+def test_links_to_nothing_are_problems(tmp_path):
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["X"], file["good"], file["lost"] = X, h5py.SoftLink("/X"), h5py.SoftLink("/gone")
+        file["round"], file["about"] = h5py.SoftLink("/about"), h5py.SoftLink("/round")
+        file["outside"] = h5py.ExternalLink("gone.h5", "/X")
+        file["group/type"], file["kind"] = np.dtype("f8"), h5py.SoftLink("group/type")
+    told = describe_file(path)
+    problems = {problem.split("'")[1]: problem for problem in told["problems"]}
+    assert set(problems) == {"lost", "round", "about", "outside"}
+    assert problems["lost"].startswith(
+        "'lost' is a soft link to '/gone', which cannot be opened: there is no dataset"
+    )
+    assert "lead in a circle" in problems["round"]
+    assert problems["outside"] == (
+        "'outside' is an external link to '/X' in the file 'gone.h5', which is not there"
+    )
+    assert set(told["links"]) == {*problems, "good", "kind"}
 
 
 def test_names_cannot_paint_the_terminal(tmp_path, capsys):

@@ -188,8 +188,9 @@ def test_a_flipped_bit_under_a_checksum(tmp_path, form):
     with h5py.File(path, locking=False) as file:
         reader = LibraryReader(located(path), file["X"], Traffic())
         read(reader, 0, 144)
-        with pytest.raises(DataError, match=r"rows\.h5: rows 144 to 200 of X cannot be read"):
-            read(reader, 144, 200)
+        for rows in ((144, 200), (0, ROWS), (150, 160)):
+            with pytest.raises(DataError, match=r"rows\.h5: rows 144 to 192 of 'X' cannot be read"):
+                read(reader, *rows)
 
 
 def test_hdf5_is_asked_for_no_more_than_a_call_may_have(tmp_path, monkeypatch):

@@ -215,7 +215,7 @@ def damaged(path: Path, how: str) -> str:
         "external": "external link",
         "virtual": "missing.h5",
         "truncated": "is truncated",
-        "flipped": "of 'X' cannot be read",
+        "flipped": "rows 40 to 50 of 'X' cannot be read",
     }[how]
 
 

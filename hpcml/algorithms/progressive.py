@@ -1,0 +1,146 @@
+"""Start a fit on growing samples, so that few passes go over all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpcml.algorithms.certificate import Reference, estimate, make_reference
+from hpcml.algorithms.losses import Squared
+from hpcml.algorithms.objective import Objective, Vector
+from hpcml.algorithms.reduction import reduce_blocks
+from hpcml.algorithms.solver import LEAST_SHARDS, LoopState, Rules, Solver
+from hpcml.data import Block
+from hpcml.data.sampled import Sampled, shuffled_shards
+
+__all__ = ["SOLVERS", "Stage", "Warm", "pays", "warm_start"]
+
+SOLVERS = ("gd", "nesterov", "fista", "lbfgs", "newton", "newton_cg", "prox_newton")
+"""Solvers that can start on samples; the others take few passes, or keep a state for each shard."""
+_GROWTH = 16
+_ROWS_PER_PARAMETER = 20
+_GAINS = ("newton", "newton_cg", "lbfgs")
+_GAINING_ROWS = 4096
+_GAINING_NUMBERS = 1 << 22
+
+
+class Stage(NamedTuple):
+    """Work on one sample: its rows, and the iterations on it."""
+
+    n_rows: int
+    n_iter: int
+
+
+class Warm(NamedTuple):
+    """Where a fit over all rows starts, and how that was found."""
+
+    loop: LoopState
+    stages: tuple[Stage, ...]
+
+
+def pays(objective: Objective, solver: Solver) -> bool:
+    """Tell whether a start on samples saves passes, by data and spec alone. Local.
+
+    It was measured to do so for newton and newton_cg, for lbfgs nearly always, where the last sample has some
+    hundred rows for each parameter. Below 2^22 numbers in X there is nothing to save, and least squares take
+    one step anyway.
+    """
+    data, p = objective.data, objective.n_parameters
+    is_long = data.n_samples >= _GAINING_ROWS * p and data.n_samples * data.n_features >= _GAINING_NUMBERS
+    return is_long and solver.name in _GAINS and not isinstance(objective.loss, Squared)
+
+
+def warm_start(
+    objective: Objective, solver: Solver, rules: Rules, *, wanted: bool | str = "auto", seed: int = 0
+) -> Warm | None:
+    """Return where samples lead, or None where they are not wanted, too small or of no use.
+
+    Collective: passes over samples alone, of a 16th, a 256th, ... of the shards, each 16 times the one before
+    and holding it; then two over all rows, the solver's at the new start and that at the usual one, which
+    certificates are relative to. A sample is left when the certificate's estimate falls below its
+    statistical accuracy, ``p / n`` with p parameters and n rows: what lies below fits the sample, not the
+    rows. Samples are keyed by the seed and the shards' numbers: the start has the same bits on any number
+    of ranks. It is refused where the objective is not below that at the usual one.
+
+    Parameters
+    ----------
+    objective : Objective
+    solver : Solver
+    rules : Rules
+    wanted : bool or "auto"
+        auto is where it `pays`.
+    seed : int
+
+    References
+    ----------
+    Mokhtari and Ribeiro, "First-order adaptive sample size methods to reduce complexity of empirical risk
+    minimization", NeurIPS 2017.
+    """
+    if solver.name not in SOLVERS or not (pays(objective, solver) if wanted == "auto" else wanted):
+        return None
+    on_samples = _on_samples(objective, solver, rules, seed)
+    if on_samples is None:
+        return None
+    last, stages = on_samples
+    state = _begun(solver, objective, last.point.w, last)
+    usual = objective.evaluate(objective.first_w)
+    reference = make_reference(usual, objective.start)
+    loop = LoopState(0, float("inf"), reference, state)
+    return Warm(loop, stages) if state.point.value < usual.value else None
+
+
+def _on_samples(
+    objective: Objective, solver: Solver, rules: Rules, seed: int
+) -> tuple[Any, tuple[Stage, ...]] | None:
+    """Return the solver's state on the last sample, and the stages up to it, or None. Collective."""
+    last, reference, stages = None, None, []
+    for sample in _samples(objective, seed):
+        state = _begun(solver, sample, objective.first_w if last is None else last.point.w, last)
+        reference = reference or make_reference(state.point, objective.start)
+        last, n_iter = _improved(sample, solver, state, reference, rules)
+        if not last.point.is_finite:
+            return None
+        stages.append(Stage(sample.data.n_samples, n_iter))
+    return None if last is None else (last, tuple(stages))
+
+
+def _begun(solver: Solver, objective: Objective, w: Vector, last: Any) -> Any:
+    """Return the solver's state at w, with what it learnt on a smaller sample."""
+    state = solver.init(objective, w)
+    kept = () if last is None else getattr(solver, "lasting", ())
+    return state._replace(**{name: getattr(last, name) for name in kept})
+
+
+def _improved(
+    sample: Objective, solver: Solver, state: Any, reference: Reference, rules: Rules
+) -> tuple[Any, int]:
+    """Return the state within the sample's accuracy, and the iterations to it."""
+    enough = max(sample.n_parameters / sample.data.n_samples, rules.tol)
+    for n_iter in range(rules.max_iter):
+        is_good = estimate(sample, reference, state.point) <= enough
+        if is_good or state.stuck or not state.point.is_finite or rules.stopped():
+            return state, n_iter
+        state = solver.step(sample, state)
+    return state, rules.max_iter
+
+
+def _samples(objective: Objective, seed: int) -> Iterator[Objective]:
+    """Yield the objective over growing samples. Collective, a pass over each and two messages."""
+    data, order = objective.data, shuffled_shards(objective.data.partition, seed)
+    sizes, size = [], order.size // _GROWTH
+    while size >= LEAST_SHARDS // _GROWTH:
+        sizes.append(size)
+        size //= _GROWTH
+    for size in reversed(sizes):
+        sample = Sampled(data, order[:size])
+        weight, rows = reduce_blocks(sample, _weights, 2).total.tolist()
+        if weight > 0 and rows >= _ROWS_PER_PARAMETER * objective.n_parameters:
+            yield replace(objective, data=Sampled(data, order[:size], int(rows)), total_weight=weight)
+
+
+def _weights(block: Block) -> list[Vector]:
+    weight = block.weights
+    return [block.shard_sums(np.stack([weight, np.ones_like(weight)], axis=1))]
