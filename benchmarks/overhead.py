@@ -2,42 +2,38 @@
 
     python benchmarks/overhead.py
 
-CPU seconds of this thread. `all` is an iteration of run_solver, the fastest tenth; `kernel` the compiled pass
-of its evaluation, `sum` the reproducible reduction of its partials; the rest is Python and bookkeeping.
+CPU seconds of this thread, medians over iterations, the least of several runs. `sum` is the time inside the
+reproducible reduction, which makes the compiled pass over the rows; the rest is Python and bookkeeping.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
+from hpcml.algorithms import reduction
 from hpcml.algorithms.choice import make_solver
-from hpcml.algorithms.kernels.passes import n_sums, shard_sums
 from hpcml.algorithms.linear_model import ModelSettings, make_objective
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.solver import Rules, run_solver
 from hpcml.algorithms.survey import survey
 from hpcml.collectives import SerialCommunicator
-from hpcml.collectives.reproducible import reduce_partials
+from hpcml.collectives.reproducible import Reduced, reduce_partials
 from hpcml.data import ArrayDataset
 
 ROWS, FEATURES = 1000, 15
-ITERATIONS, REPEATS = 100, 25
+ITERATIONS, REPEATS = 60, 25
+
+inside = [0.0]
 
 
-def seconds(calls: int, *each: Callable[[], object]) -> np.ndarray:
-    """Return the least CPU seconds of one call, the callables in turn."""
-    best = np.full(len(each), np.inf)
-    for _ in range(REPEATS):
-        for i, call in enumerate(each):
-            start = time.thread_time()
-            for _ in range(calls):
-                call()
-            best[i] = min(best[i], (time.thread_time() - start) / calls)
-    return best
+def timed_reduction(*args: object, **named: object) -> Reduced:
+    start = time.thread_time()
+    reduced = reduce_partials(*args, **named)
+    inside[0] += time.thread_time() - start
+    return reduced
 
 
 def logistic() -> Objective:
@@ -49,37 +45,29 @@ def logistic() -> Objective:
     return make_objective(data, settings, survey(data, classes=True))[0]
 
 
-def of_solver(name: str, objective: Objective) -> float:
-    """Return the seconds of an iteration."""
-    times: list[float] = []
+def tick(ticks: list[tuple[float, float]], _: object) -> None:
+    ticks.append((time.thread_time(), inside[0]))
+
+
+def of_solver(name: str, objective: Objective) -> np.ndarray:
+    """Return the microseconds of an iteration, and of its reductions."""
+    runs = []
     for _ in range(REPEATS):
-        ticks: list[float] = []
+        ticks: list[tuple[float, float]] = []
         rules = Rules(max_iter=ITERATIONS, tol=1e-300)
-        run_solver(objective, make_solver(name), rules, callback=partial(_tick, ticks))
-        times.append(float(np.quantile(np.diff(ticks), 0.1)))
-    return min(times)
-
-
-def _tick(ticks: list[float], _: object) -> None:
-    ticks.append(time.thread_time())
+        run_solver(objective, make_solver(name), rules, callback=partial(tick, ticks))
+        whole, within = np.diff(ticks, axis=0).T
+        runs.append((np.median(whole - within), np.median(within)))
+    rest, within = np.min(runs, axis=0)
+    return np.array([rest + within, within, rest]) * 1e6
 
 
 def main() -> None:
+    reduction.reduce_partials = timed_reduction
     objective = logistic()
-    block = next(objective.data.blocks())
-    w, n = np.zeros(FEATURES), n_sums(FEATURES, None)
-    partials = list(shard_sums(block, objective.loss, w, 0.0))
-    window = reduce_partials(objective.data.comm, lambda: partials, n).window
-    kernel, total = seconds(
-        10,
-        lambda: list(shard_sums(block, objective.loss, w, 0.0)),
-        lambda: reduce_partials(objective.data.comm, lambda: partials, n, window, (1, 1)),
-    )
-    print("solver     all  kernel  sum  rest   (us)")
+    print("solver     all   sum  rest   (us)")
     for name in ("gd", "lbfgs"):
-        of_all = of_solver(name, objective)
-        parts = np.array([of_all, kernel, total, of_all - kernel - total]) * 1e6
-        print(f"{name:8} {parts[0]:5.0f} {parts[1]:7.0f} {parts[2]:4.0f} {parts[3]:5.0f}")
+        print(f"{name:8}" + "".join(f"{part:6.0f}" for part in of_solver(name, objective)))
 
 
 if __name__ == "__main__":
