@@ -11,6 +11,7 @@ from hpcml.algorithms.objective import AT_ZERO, Objective, Point, Start, Vector
 __all__ = ["Certificate", "Reference", "certify", "estimate", "make_reference"]
 
 _INTERCEPT_STEPS = 80
+_EPS = float(np.finfo(float).eps)
 _FLAT = 1e-7
 """Share of the gradient at zero up to which dF/db is taken to vanish."""
 
@@ -79,7 +80,7 @@ def _certificate(objective: Objective, reference: Reference, point: Point) -> Ce
         share = penalty.feasible_share(slope)
         loss = point.value - penalty.value(w) - objective.start.least
         gap = (1 - share) * loss + penalty.fenchel_gap(w, share * slope)
-        scale = max(reference.value, float(np.finfo(float).eps))
+        scale = max(reference.value, _EPS)
         return Certificate(gap / scale, "duality_gap", gap, at_intercept)
     largest = max(float(np.abs(penalty.residual(w, gradient)).max(initial=0.0)), at_intercept)
     value = largest / reference.gradient_max if reference.gradient_max else float(largest > 0)
@@ -93,7 +94,7 @@ def estimate(objective: Objective, reference: Reference, point: Point) -> float:
     if found.kind != "duality_gap":
         return found.value
     slope = found.intercept_gradient  # a power of it would raise where it overflows
-    return found.value + slope * slope / max(reference.value, float(np.finfo(float).eps))
+    return found.value + slope * slope / max(reference.value, _EPS)
 
 
 def _with_best_intercept(objective: Objective, w: Vector) -> Vector:

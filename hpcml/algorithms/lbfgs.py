@@ -60,16 +60,18 @@ class LBFGS:
 
 
 def _inverse_product(state: _State, gradient: Vector) -> Vector:
-    """Return H g for the inverse Hessian H that the history stands for (the two-loop recursion)."""
-    q = gradient.copy()
-    pairs = [(s, y, 1.0 / float(s @ y)) for s, y in zip(state.moves, state.changes, strict=True)]
-    weights = []
-    for s, y, rho in reversed(pairs):
-        weights.append(rho * float(s @ q))
-        q = q - weights[-1] * y
-    if pairs:
-        s, y, rho = pairs[-1]
-        q = q / (rho * float(y @ y))
-    for (s, y, rho), weight in zip(pairs, reversed(weights), strict=True):
-        q = q + (weight - rho * float(y @ q)) * s
-    return q
+    """Return H g for the inverse Hessian H that the history stands for.
+
+    The two-loop recursion: with R the upper triangle of ``S Y^T``, its loops solve ``R a = S g`` and
+    ``R^T c = diag(R) a - t Y q`` for ``q = g - Y^T a`` and the scale t of the last move, and H g is
+    ``t q + S^T c``.
+    """
+    S, Y = state.moves, state.changes
+    if not len(S):
+        return gradient.copy()
+    R = np.triu(S @ Y.T)
+    first = np.linalg.solve(R, S @ gradient)
+    q = gradient - first @ Y
+    scale = R[-1, -1] / (Y[-1] @ Y[-1])
+    second = np.linalg.solve(R.T, R.diagonal() * first - scale * (Y @ q))
+    return np.asarray(scale * q + second @ S)

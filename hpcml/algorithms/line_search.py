@@ -75,5 +75,7 @@ def search(
 
 def _slope(objective: Objective, start: Point, gradient: Vector, direction: Vector) -> float:
     """Return the slope along a direction, of the rough part the mean over the whole step."""
+    if objective.penalty.is_smooth:
+        return float(gradient @ direction)
     # Summed before the product: near the minimum the two nearly cancel.
     return float((gradient + objective.whole_penalty.secant(start.w, direction)) @ direction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,8 @@ class Point(NamedTuple):
     @property
     def is_finite(self) -> bool:
         """Whether value, gradient and Hessian are numbers. Local."""
-        return all(bool(np.isfinite(part).all()) for part in (self.value, self.gradient, self.hessian))
+        arrays = (self.gradient, self.hessian)
+        return isfinite(self.value) and all(bool(np.isfinite(part).all()) for part in arrays if part.size)
 
 
 class MeanLoss(NamedTuple):

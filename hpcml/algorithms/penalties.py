@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,16 +43,21 @@ class Penalty:
             np.append(self.upper, free + np.inf),
         )
 
-    @property
+    @cached_property
     def is_smooth(self) -> bool:
         """Whether it has a gradient everywhere."""
         return not self.l1.any() and bool(np.isneginf(self.lower).all() and np.isposinf(self.upper).all())
 
-    @property
+    @cached_property
     def has_gap(self) -> bool:
         """Whether a duality gap vanishes at the optimum: each weight alone is held by the penalty."""
         is_box = np.isfinite(self.lower) & np.isfinite(self.upper)
         return bool(self.l2.size and ((self.l2 > 0) | (self.l1 > 0) | is_box).all())
+
+    @cached_property
+    def is_ridge(self) -> bool:
+        """Whether it is smooth with an l2 strength on each weight: its conjugate is ``slope^2 / 2 l2``."""
+        return self.is_smooth and bool((self.l2 > 0).all())
 
     def value(self, w: Vector) -> float:
         """Return the penalty of w, (n_features,); infinite outside the bounds."""
@@ -59,12 +65,16 @@ class Penalty:
 
     def rough_value(self, w: Vector) -> float:
         """Return the part that has no gradient."""
+        if self.is_smooth:
+            return 0.0
         if not ((w >= self.lower) & (w <= self.upper)).all():
             return float("inf")
         return float(np.sum(self.l1 * np.abs(w)))
 
     def secant(self, w: Vector, direction: Vector) -> Vector:
         """Return s with ``s . direction = r(w + direction) - r(w)`` for the rough part r, in bounds."""
+        if self.is_smooth:
+            return np.zeros_like(w)
         there = w + direction
         with np.errstate(divide="ignore", invalid="ignore"):
             crossing = (np.abs(there) - np.abs(w)) / direction
@@ -86,6 +96,8 @@ class Penalty:
 
     def residual(self, w: Vector, gradient: Vector) -> Vector:
         """Return the smallest element of ``gradient + subdifferential of r(w)``, (n_features,)."""
+        if self.is_smooth:
+            return gradient
         least = np.where(w > 0, self.l1, -self.l1)
         most = np.where(w < 0, -self.l1, self.l1)
         least = np.where(w <= self.lower, -np.inf, least)
@@ -94,6 +106,8 @@ class Penalty:
 
     def feasible_share(self, slope: Vector) -> float:
         """Return the largest t in [0, 1] for which the conjugate of the penalty is finite at ``t slope``."""
+        if self.is_ridge:
+            return 1.0
         unbounded = np.where(slope > 0, np.isposinf(self.upper), np.isneginf(self.lower)) & (self.l2 == 0)
         over = unbounded & (np.abs(slope) > self.l1)
         return float(np.min(self.l1[over] / np.abs(slope[over]), initial=1.0))
@@ -104,6 +118,8 @@ class Penalty:
         With v the maximiser of ``slope v - penalty(v)`` it is ``l2 / 2 (w - v)^2`` and what the rough part
         rises above its tangent at v: no difference of large numbers.
         """
+        if self.is_ridge:
+            return 0.5 * float(np.sum(np.square(self.l2 * w - slope) / self.l2))
         shrunk = np.sign(slope) * np.maximum(np.abs(slope) - self.l1, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             far = np.where(shrunk == 0, 0.0, shrunk / self.l2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcml.algorithms.kernels.sweeps import swept
 from hpcml.algorithms.objective import Objective, Point
 from hpcml.algorithms.penalties import Penalty
 
@@ -44,34 +45,12 @@ def _minimised(H: Vector, rough: Penalty, v: Vector, slope: Vector) -> Vector:
     first = np.abs(rough.residual(v, slope)).max(initial=0.0)
     size, pull = np.abs(H), np.abs(slope)
     for _ in range(_SWEEPS):
-        v, slope = _swept(H, rough, v, slope)
+        v, slope = swept(H, rough.l1, rough.lower, rough.upper, v, slope)
         v, slope = _solved_where_free(H, rough, v, slope)
         rounding = _ROUNDING * (size @ np.abs(v) + pull).max(initial=0.0)
         if np.abs(rough.residual(v, slope)).max(initial=0.0) <= max(_ENOUGH * first, rounding):
             break
     return v
-
-
-def _swept(H: Vector, rough: Penalty, v: Vector, slope: Vector) -> tuple[Vector, Vector]:
-    """Minimise over one weight after another."""
-    v, slope = v.copy(), slope.copy()
-    curvatures = np.diag(H).tolist()
-    for j, curvature in enumerate(curvatures):
-        old = v[j]
-        new = _coordinate(rough, j, old, slope[j], curvature)
-        if new != old:
-            v[j] = new
-            slope += (new - old) * H[j]
-    return v, slope
-
-
-def _coordinate(rough: Penalty, j: int, old: float, slope: float, curvature: float) -> float:
-    l1 = rough.l1[j]
-    if curvature <= 0.0:  # a column without spread: only the penalty speaks
-        return 0.0 if l1 > 0 else old
-    far = old - slope / curvature
-    shrunk = np.sign(far) * max(abs(far) - l1 / curvature, 0.0)
-    return float(min(max(shrunk, rough.lower[j]), rough.upper[j]))
 
 
 def _solved_where_free(H: Vector, rough: Penalty, v: Vector, slope: Vector) -> tuple[Vector, Vector]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["RowPartition", "RowSelection", "Source", "make_partition", "uniform"]
 
 _BLOCK_BYTES = 512 << 10
+_GRADIENTS = 32
 _SHARD_BYTES = 16 << 20
 _SHARDS = 1024
 
@@ -103,12 +104,14 @@ def make_partition(
     """Return the partition of `source` over `size` ranks, shards or `runs` of them dealt out evenly. Local.
 
     A block has the power of two of rows, 64 to 4096, with at most 512 KiB; a shard has a 1024th of
-    the bytes, at least one block and at most 16 MiB, in whole blocks and whole stored chunks.
+    the bytes, at least one block and 32 gradients, so that wide CSR rows outweigh the sums over them,
+    and at most 16 MiB, in whole blocks and whole stored chunks.
     """
     row_bytes = max(source.row_bytes, 1.0)
     fitting = int(max(_BLOCK_BYTES / row_bytes, 1.0)).bit_length() - 1
     block = block_rows or min(max(1 << fitting, 64), 4096)
-    wanted = shard_bytes or min(source.n_samples * row_bytes / _SHARDS, _SHARD_BYTES)
+    least = max(source.n_samples * row_bytes / _SHARDS, _GRADIENTS * 8 * source.n_features)
+    wanted = shard_bytes or min(least, _SHARD_BYTES)
     # Chunks need not be a multiple of blocks: the grid of blocks starts anew in each shard.
     unit = source.chunk_rows if source.chunk_rows > block else block
     rows = max(1, round(wanted / row_bytes / unit)) * unit

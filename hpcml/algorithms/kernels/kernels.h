@@ -54,6 +54,12 @@ struct steps {
     const double *mean, *metric, *shrink;
 };
 
+/* A quadratic of n weights: its Hessian, (n, n), l1 strengths and bounds. */
+struct sweep {
+    int64_t n;
+    const double *H, *l1, *lower, *upper;
+};
+
 struct kernels {
     const char *name;
     /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -68,6 +74,7 @@ struct kernels {
     /* d + 1 numbers of out a shard; 0, or -1 where memory is short. */
     int (*walk)(const struct rows *, const struct borders *, const struct model *, const struct steps *,
                 double *out);
+    void (*sweep)(const struct sweep *, double *v, double *slope);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;

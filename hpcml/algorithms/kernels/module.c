@@ -352,6 +352,33 @@ static PyObject *walk(PyObject *self, PyObject *args) {
     return done(&held, good);
 }
 
+static PyObject *sweep(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *H, *parts[5];
+    const double *at[5];
+    struct held held = {.n = 0};
+    if (!PyArg_ParseTuple(args, "sO(OOO)OO", &name, &H, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4]))
+        return NULL;
+    const struct kernels *k = named(name);
+    Py_buffer *matrix = k ? take(&held, H, "d", 2, 0) : NULL;
+    int64_t n = matrix ? matrix->shape[0] : 0;
+    int good = matrix && (matrix->len == n * n * 8 && matrix->shape[1] == n ? 1 : refuse("H"));
+    if (good && n > 1 && matrix->strides[0] != n * 8) good = refuse("a row of H");
+    for (int i = 0; good && i < 5; i++) {
+        Py_buffer *view = take(&held, parts[i], "d", 1, i > 2);
+        good = view && (view->shape[0] == n || refuse("l1, lower, upper, v or slope"));
+        at[i] = good ? view->buf : NULL;
+    }
+    if (good) {
+        struct sweep s = {n, matrix->buf, at[0], at[1], at[2]};
+        Py_BEGIN_ALLOW_THREADS
+        k->sweep(&s, (double *)at[3], (double *)at[4]);
+        Py_END_ALLOW_THREADS
+    }
+    return done(&held, good);
+}
+
 static PyObject *read_bytes(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -392,6 +419,7 @@ static PyMethodDef METHODS[] = {
     {"walk", walk, METH_VARARGS,
      "walk(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
      "metric, shrink), out)"},
+    {"sweep", sweep, METH_VARARGS, "sweep(set, H, (l1, lower, upper), v, slope)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
     {NULL, NULL, 0, NULL},

@@ -24,6 +24,7 @@ __all__ = ["hessian_product", "n_sums", "raw_prediction", "shard_sums", "softmax
 
 Vector = NDArray[np.float64]
 
+_MOST_COLUMNS = 2**31 - 1  # that int32 indices reach
 _PARTIAL_BYTES = 4 << 20  # of the partials made at a time: all of a run may be larger than its rows
 
 
@@ -184,7 +185,7 @@ def _is_compiled(X: Matrix) -> bool:
     the number of its columns.
     """
     is_float = X.dtype in (np.float32, np.float64)
-    return chosen() != "numpy" and is_float and X.shape[1] <= np.iinfo(np.int32).max
+    return chosen() != "numpy" and is_float and X.shape[1] <= _MOST_COLUMNS
 
 
 def _rows(X: Matrix) -> tuple[Any, ...]:
