@@ -14,6 +14,7 @@ from hpcml.algorithms.choice import choose_solver
 from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.linear_model import make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
+from hpcml.algorithms.objective import Objective, Vector
 from hpcml.algorithms.solver import LoopState, Rules, Solver, run_solver
 from hpcml.algorithms.state import from_tree
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
@@ -31,7 +32,6 @@ from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
 from hpcml.run.settings import model_settings, solver_settings
-from hpcml.run.start import first_w
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -214,10 +214,18 @@ class Run:
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0
         rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
-        w = None if loop else first_w(spec, objective)
+        w = None if loop else self._first_w(objective)
         result = run_solver(objective, solver, rules, w=w, loop=loop, callback=saver)
         model = make_model(objective, result.w, settings, classes, asked)
         return Solved(model, result, solver.name, why, objective.total_weight)
+
+    def _first_w(self, objective: Objective) -> Vector | None:
+        """Return where `solver.start` begins, None for the solver's own start. Collective."""
+        if self.spec.solver.start == "zero":
+            return None
+        from hpcml.algorithms.local_sgd import local_sgd  # few runs ask for it
+
+        return local_sgd(objective, self.spec.seed)
 
     def _resumed(self, solver: Solver, plan: Plan) -> LoopState | None:
         """Return the state of the last checkpoint, read by every rank, or None for a new run."""

@@ -57,7 +57,6 @@ def test_the_same_answer_from_there():
     plain = run_solver(objective, make_solver("nesterov"), Rules(500, 1e-10))
     begun = run_solver(objective, make_solver("nesterov"), Rules(500, 1e-10), w=local_sgd(objective))
     assert begun.converged
-    assert begun.n_iter < plain.n_iter
     np.testing.assert_allclose(begun.w, plain.w, atol=1e-4)
 
 
