@@ -176,7 +176,7 @@ def test_the_same_rows_in_other_words(kind, penalty, name, change):
 
 
 def hard(kind, what):
-    X, y, weight = PROBLEMS[kind](20, 30, weighted=True) if what == "d > n" else PROBLEMS[kind](weighted=True)
+    X, y, weight = PROBLEMS[kind](40, 60, weighted=True) if what == "d > n" else PROBLEMS[kind](weighted=True)
     if what == "wide scales":
         X = X * np.logspace(-8, 8, 6)
     elif what == "constant columns":
