@@ -556,5 +556,5 @@ def test_rows_without_a_header(tmp_path, size):
 
 def test_a_row_of_another_length_where_there_is_no_header(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"1,1,2\n3,4,5\n6,7\n")
-    with pytest.raises(DataError, match="row 2 has 2 fields where 3 are expected|row 2"):
+    with pytest.raises(DataError, match="row 2"):
         run(1, [tmp_path / "t.csv"], tmp_path / "t.h5", Recipe(target="x2"))
