@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Softmax, Squared, SquaredHinge, Tweedie
+from hpcml.algorithms.losses import Gamma, Logistic, Loss, Poisson, Squared, SquaredHinge, Tweedie
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
@@ -172,6 +172,8 @@ def make_loss(kind: str, classes: Sequence[float] | Vector, power: float = 0.0) 
     if kind in CLASSIFIERS:
         _check_number(kind, classes)
         if len(classes) > 2:
+            from hpcml.algorithms.losses.softmax import Softmax  # few fits have several classes
+
             return Softmax(tuple(float(label) for label in classes))
         positive = float(classes[1])
         return Logistic(positive) if kind == "logistic_regression" else SquaredHinge(positive)
