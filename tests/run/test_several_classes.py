@@ -83,3 +83,11 @@ def test_the_verb_predict_and_the_estimator(ran):
     z = model.decision_function(X[rows])
     np.testing.assert_allclose(model.predict_log_proba(X[rows]), z - logsumexp(z, axis=1, keepdims=True))
     np.testing.assert_allclose(model.C, 0.1)
+
+
+def test_a_solver_for_two_classes_is_refused(ran, tmp_path):
+    where = [f"data.path={ran / 'digits.h5'}", f"output.dir={tmp_path / 'run'}"]
+    lines = [["run", JOB, *where, f"solver.name={name}"] for name in ("newton", "admm")]
+    for ranks in small.commands(2, lines, tmp_path / "on2", timeout=60):
+        assert {rank.code for rank in ranks} == {2}
+        assert "not built for the softmax loss of 10 classes" in ranks[0].stderr
