@@ -34,6 +34,18 @@ sources = st.builds(
 )
 
 
+def test_a_shard_of_wide_sparse_rows_outweighs_its_gradient():
+    """A reduction reads 8 bytes a feature and shard: here a 1024th of the bytes would be less than that."""
+    sparse, narrow, dense = (
+        Source(500_000, 20_000, 480.0),
+        Source(500_000, 15, 480.0),
+        Source(500_000, 15, 120.0),
+    )
+    assert make_partition(sparse, 1).shard_rows == round(32 * 8 * 20_000 / 480 / 1024) * 1024
+    assert make_partition(narrow, 1).shard_rows == 1024
+    assert make_partition(dense, 1).shard_rows == 4096
+
+
 @given(source=sources, size=st.integers(1, 50))
 def test_partition_laws(source, size):
     partition = make_partition(source, size)

@@ -46,18 +46,18 @@ struct classes {
     const double *labels, *coef, *intercept, *y, *weight, *known;
 };
 
+/* A quadratic of n weights: its Hessian, (n, n), l1 strengths and bounds. */
+struct sweep {
+    int64_t n;
+    const double *H, *l1, *lower, *upper;
+};
+
 /* Of a walk: rows a step, its length, and of each feature what follows from its scale (sgd.h). */
 struct steps {
     int64_t rows;
     double step;
     int has_intercept;
     const double *mean, *metric, *shrink;
-};
-
-/* A quadratic of n weights: its Hessian, (n, n), l1 strengths and bounds. */
-struct sweep {
-    int64_t n;
-    const double *H, *l1, *lower, *upper;
 };
 
 struct kernels {

@@ -1,11 +1,16 @@
 /* hpcml.algorithms.kernels._compiled: buffers in, kernels without the interpreter's lock, numbers out.
 
-   Only the stable interface of CPython 3.11 is used, so one build serves later ones. */
+   Every array comes by the buffer protocol and is checked here for type, shape and length; what CSR rows
+   point to is not. Only the stable interface of CPython 3.11 is used, so one build serves later ones. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "arguments.h"
+#include "kernels.h"
+
+#include "buffers.h"
 
 /* Instruction sets that this processor has, the widest first. */
 static int usable(const struct kernels **found) {
@@ -43,6 +48,12 @@ static int run_sums(const struct kernels *k, const struct rows *X, const struct 
     Py_END_ALLOW_THREADS
     if (failed) PyErr_NoMemory();
     return !failed;
+}
+
+static PyObject *done(struct held *held, int is_good) {
+    release(held);
+    if (!is_good) return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *sums(PyObject *self, PyObject *args) {
@@ -118,6 +129,31 @@ static PyObject *terms(PyObject *self, PyObject *args) {
     return done(&held, good);
 }
 
+/* A matrix of n rows of k doubles, one after another; NULL in `to` for None. */
+static int take_matrix(struct held *held, PyObject *object, int64_t n, int64_t k, int is_written, const char *what,
+                       double **to) {
+    *to = NULL;
+    if (object == Py_None) return 1;
+    Py_buffer *view = take(held, object, "d", 2, is_written);
+    if (!view) return 0;
+    *to = view->buf;
+    int is_whole = n < 2 || view->strides[0] == k * (Py_ssize_t)sizeof(double);
+    return view->shape[0] == n && view->shape[1] == k && is_whole ? 1 : refuse(what);
+}
+
+/* (labels, coef, intercept) */
+static int take_classes(struct held *held, PyObject *tuple, int64_t d, struct classes *m) {
+    PyObject *labels, *coef, *intercept;
+    if (!PyArg_ParseTuple(tuple, "OOO", &labels, &coef, &intercept)) return 0;
+    Py_buffer *view = take(held, labels, "d", 1, 0);
+    if (!view) return 0;
+    m->labels = view->buf;
+    m->k = view->shape[0];
+    return take_matrix(held, coef, m->k, d, 0, "coef", (double **)&m->coef) &&
+           take_vector(held, intercept, "d", m->k, "intercept", (const void **)&m->intercept) &&
+           ((m->coef && m->intercept) || refuse("coef or intercept"));
+}
+
 static PyObject *softmax_sums(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -168,6 +204,33 @@ static PyObject *softmax_scores(PyObject *self, PyObject *args) {
     return done(&held, good && !failed);
 }
 
+static PyObject *sweep(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *H, *parts[5];
+    const double *at[5];
+    struct held held = {.n = 0};
+    if (!PyArg_ParseTuple(args, "sO(OOO)OO", &name, &H, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4]))
+        return NULL;
+    const struct kernels *k = named(name);
+    Py_buffer *matrix = k ? take(&held, H, "d", 2, 0) : NULL;
+    int64_t n = matrix ? matrix->shape[0] : 0;
+    int good = matrix && (matrix->len == n * n * 8 && matrix->shape[1] == n ? 1 : refuse("H"));
+    if (good && n > 1 && matrix->strides[0] != n * 8) good = refuse("a row of H");
+    for (int i = 0; good && i < 5; i++) {
+        Py_buffer *view = take(&held, parts[i], "d", 1, i > 2);
+        good = view && (view->shape[0] == n || refuse("l1, lower, upper, v or slope"));
+        at[i] = good ? view->buf : NULL;
+    }
+    if (good) {
+        struct sweep s = {n, matrix->buf, at[0], at[1], at[2]};
+        Py_BEGIN_ALLOW_THREADS
+        k->sweep(&s, (double *)at[3], (double *)at[4]);
+        Py_END_ALLOW_THREADS
+    }
+    return done(&held, good);
+}
+
 static PyObject *walk(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -202,33 +265,6 @@ static PyObject *walk(PyObject *self, PyObject *args) {
         if (!good) PyErr_NoMemory();
     }
     for (int i = 0; i < 4; i++) free(own[i]);
-    return done(&held, good);
-}
-
-static PyObject *sweep(PyObject *self, PyObject *args) {
-    (void)self;
-    const char *name;
-    PyObject *H, *parts[5];
-    const double *at[5];
-    struct held held = {.n = 0};
-    if (!PyArg_ParseTuple(args, "sO(OOO)OO", &name, &H, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4]))
-        return NULL;
-    const struct kernels *k = named(name);
-    Py_buffer *matrix = k ? take(&held, H, "d", 2, 0) : NULL;
-    int64_t n = matrix ? matrix->shape[0] : 0;
-    int good = matrix && (matrix->len == n * n * 8 && matrix->shape[1] == n ? 1 : refuse("H"));
-    if (good && n > 1 && matrix->strides[0] != n * 8) good = refuse("a row of H");
-    for (int i = 0; good && i < 5; i++) {
-        Py_buffer *view = take(&held, parts[i], "d", 1, i > 2);
-        good = view && (view->shape[0] == n || refuse("l1, lower, upper, v or slope"));
-        at[i] = good ? view->buf : NULL;
-    }
-    if (good) {
-        struct sweep s = {n, matrix->buf, at[0], at[1], at[2]};
-        Py_BEGIN_ALLOW_THREADS
-        k->sweep(&s, (double *)at[3], (double *)at[4]);
-        Py_END_ALLOW_THREADS
-    }
     return done(&held, good);
 }
 
@@ -269,10 +305,10 @@ static PyMethodDef METHODS[] = {
      "softmax_sums(set, rows, (y, weight, probabilities), (shards, pieces), (labels, coef, intercept), out)"},
     {"softmax_scores", softmax_scores, METH_VARARGS,
      "softmax_scores(set, rows, (labels, coef, intercept), out)"},
+    {"sweep", sweep, METH_VARARGS, "sweep(set, H, (l1, lower, upper), v, slope)"},
     {"walk", walk, METH_VARARGS,
      "walk(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
      "metric, shrink), out)"},
-    {"sweep", sweep, METH_VARARGS, "sweep(set, H, (l1, lower, upper), v, slope)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
     {NULL, NULL, 0, NULL},

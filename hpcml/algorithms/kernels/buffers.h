@@ -1,9 +1,4 @@
-/* Arguments of the module's functions: every array comes by the buffer protocol and is checked here for type,
-   shape and length; what CSR rows point to is not. */
-#include <stdlib.h>
-#include <string.h>
-
-#include "kernels.h"
+/* The buffers of one call, taken from Python's objects and checked; included by module.c alone. */
 
 static const char *const KIND_NAMES[N_KINDS] = {"squared", "logistic", "poisson",      "gamma",
                                                 "tweedie", "huber",    "squared_hinge"};
@@ -116,35 +111,4 @@ static double *padded(struct held *held, PyObject *coef, int64_t d) {
     if (w && d) memcpy(w, from, (size_t)d * sizeof(double));
     if (!w) PyErr_NoMemory();
     return w;
-}
-
-/* A matrix of n rows of k doubles, one after another; NULL in `to` for None. */
-static int take_matrix(struct held *held, PyObject *object, int64_t n, int64_t k, int is_written, const char *what,
-                       double **to) {
-    *to = NULL;
-    if (object == Py_None) return 1;
-    Py_buffer *view = take(held, object, "d", 2, is_written);
-    if (!view) return 0;
-    *to = view->buf;
-    int is_whole = n < 2 || view->strides[0] == k * (Py_ssize_t)sizeof(double);
-    return view->shape[0] == n && view->shape[1] == k && is_whole ? 1 : refuse(what);
-}
-
-/* (labels, coef, intercept) */
-static int take_classes(struct held *held, PyObject *tuple, int64_t d, struct classes *m) {
-    PyObject *labels, *coef, *intercept;
-    if (!PyArg_ParseTuple(tuple, "OOO", &labels, &coef, &intercept)) return 0;
-    Py_buffer *view = take(held, labels, "d", 1, 0);
-    if (!view) return 0;
-    m->labels = view->buf;
-    m->k = view->shape[0];
-    return take_matrix(held, coef, m->k, d, 0, "coef", (double **)&m->coef) &&
-           take_vector(held, intercept, "d", m->k, "intercept", (const void **)&m->intercept) &&
-           ((m->coef && m->intercept) || refuse("coef or intercept"));
-}
-
-static PyObject *done(struct held *held, int is_good) {
-    release(held);
-    if (!is_good) return NULL;
-    Py_RETURN_NONE;
 }
