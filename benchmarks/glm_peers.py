@@ -64,8 +64,10 @@ def prepare(home: Path) -> None:
 
 
 def last_line(text: str) -> str:
+    """Return the last line that names an error, else the last one: a launcher adds lines of its own."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+    errors = [line for line in lines if "Error" in line.partition(":")[0]]
+    return (errors or lines or ["no message"])[-1]
 
 
 def python_of(who: str, home: Path | None) -> Path | None:

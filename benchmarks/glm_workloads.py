@@ -35,13 +35,13 @@ def tried(methods: str, *tols: float) -> Settings:
     return tuple((method, tol) for method in methods.split() for tol in tols)
 
 
-AUTO = tried("auto", 1e-5, 1e-6, 1e-7)
+AUTO = tried("auto", 1e-2, 1e-4, 1e-6)
 WORKLOADS = {
     "logistic": Workload(
         8_000_000, 15, "logistic", "1 / n", 0.0, False, 10.0,
         {
             "hpcml": AUTO,
-            "hpcml admm": tried("admm", 1e-5, 1e-6, 1e-7),
+            "hpcml admm": tried("admm", 1e-2, 1e-4, 1e-6),
             "scikit-learn": tried("lbfgs", 1e-3, 1e-4, 1e-5) + tried("newton-cholesky", 1e-4, 1e-6),
             "scikit-learn-intelex": tried("lbfgs", 1e-2, 1e-3, 1e-4),
             "glum": tried("irls-ls lbfgs", 1e-4, 1e-6),
@@ -64,7 +64,7 @@ WORKLOADS = {
     "logistic_float32": Workload(
         300_000, 500, "logistic", "1 / n", 0.0, False, 4.0,
         {
-            "hpcml": AUTO + tried("lbfgs newton_cg", 1e-5, 1e-6, 1e-7),
+            "hpcml": AUTO + tried("lbfgs newton_cg", 1e-2, 1e-4, 1e-6),
             "scikit-learn": tried("lbfgs", 1e-4, 1e-5) + tried("newton-cg newton-cholesky", 1e-4),
             "scikit-learn-intelex": tried("lbfgs", 1e-3, 1e-4, 1e-5) + tried("newton-cg", 1e-4),
             "glum": tried("irls-ls lbfgs", 1e-4, 1e-6),
@@ -104,7 +104,7 @@ WORKLOADS = {
     "softmax": Workload(
         200_000, 200, "softmax", "1 / n", 0.0, True, 4.0,
         {
-            "hpcml": AUTO + tried("lbfgs", 1e-6, 1e-7),
+            "hpcml": AUTO + tried("lbfgs", 1e-2, 1e-4, 1e-6),
             "scikit-learn": tried("lbfgs", 1e-3, 1e-4, 1e-6) + tried("newton-cholesky newton-cg", 1e-4),
             "scikit-learn-intelex": tried("lbfgs", 1e-3, 1e-4, 1e-6),
         },

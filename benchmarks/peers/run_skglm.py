@@ -16,7 +16,8 @@ DATAFITS = {"logistic": Logistic, "squared": Quadratic}
 def prepare(problem, method, tol, threads):
     warnings.simplefilter("ignore")
     solver = SOLVERS[method](tol=tol, fit_intercept=problem.intercept, max_iter=200)
-    model = GeneralizedLinearEstimator(DATAFITS[problem.kind](), L1(problem.alpha), solver)
+    datafit = None if method == "gram" else DATAFITS[problem.kind]()
+    model = GeneralizedLinearEstimator(datafit, L1(problem.alpha), solver)
     X = np.asfortranarray(problem.X)
     y = 2 * problem.y - 1 if problem.kind == "logistic" else problem.y
 

@@ -17,7 +17,6 @@ from hpcml.algorithms.losses import (
     Logistic,
     Loss,
     Poisson,
-    Softmax,
     Squared,
     SquaredHinge,
     Tweedie,
@@ -202,6 +201,8 @@ def make_loss(
     if kind in CLASSIFIERS:
         _check_number(kind, classes)
         if len(classes) > 2:
+            from hpcml.algorithms.losses.softmax import Softmax  # few fits have several classes
+
             return Softmax(tuple(float(label) for label in classes))
         positive = float(classes[1])
         return Logistic(positive) if kind == "logistic_regression" else SquaredHinge(positive)

@@ -7,43 +7,30 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from types import ModuleType
+from importlib import import_module
 from typing import Any
 
 from hpcml import __version__
-from hpcml.cli import (
-    convert,
-    evaluate,
-    generate,
-    index,
-    inspect,
-    predict,
-    rechunk,
-    resume,
-    run,
-    show,
-    stats,
-    validate,
-)
 from hpcml.cli.terminal import complain, say, speaks
 from hpcml.errors import HpcmlError
 
 __all__ = ["main"]
 
-_VERBS: dict[str, ModuleType] = {
-    "run": run,
-    "resume": resume,
-    "validate": validate,
-    "show": show,
-    "convert": convert,
-    "generate": generate,
-    "rechunk": rechunk,
-    "index": index,
-    "inspect": inspect,
-    "stats": stats,
-    "predict": predict,
-    "evaluate": evaluate,
-}
+_VERBS = (
+    "run",
+    "resume",
+    "validate",
+    "show",
+    "convert",
+    "generate",
+    "rechunk",
+    "index",
+    "inspect",
+    "stats",
+    "predict",
+    "evaluate",
+)
+"""Modules of this package, in the order of the help."""
 _EXIT_CODES = (
     "exit codes: 0 done; 1 internal error; 2 bad spec or usage; 3 bad data; 4 not converged (with "
     "--require-convergence); 5 output failed (space, quota, permission)"
@@ -58,7 +45,8 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the verb that is asked for: each rank opens the files of no other."""
     parser = _Parser(
         prog="hpcml",
         description="Machine learning on MPI ranks, the same bits on any number of them.",
@@ -66,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hpcml {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name, module in _VERBS.items():
+    for name in argv[:1] if argv and argv[0] in _VERBS else _VERBS:
+        module = import_module(f"hpcml.cli.{name}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
         verb = verbs.add_parser(name, help=summary, description=summary, epilog=_EXIT_CODES)
         verb.add_argument("--debug", action="store_true", help="print tracebacks of user errors too")
@@ -77,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
     """Parse arguments; overrides may stand before, between and after options, which argparse cannot do."""
-    parser = _parser()
+    parser = _parser(argv)
     args, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]
     if unknown:

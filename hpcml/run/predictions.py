@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import raw_prediction
 from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
-from hpcml.algorithms.losses import Softmax
 from hpcml.algorithms.survey import Names, check_block
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import Block
@@ -141,7 +140,7 @@ def _columns(model: LinearModel, index: NDArray[np.int64], z: Vector) -> Columns
         return {**columns, "decision": z}
     if model.kind != "logistic_regression":
         return columns
-    if isinstance(model.loss, Softmax):
+    if model.loss.n_outputs > 1:
         return {**columns, "probability": model.loss.terms(z, columns["prediction"]).curvature}
     with np.errstate(over="ignore"):
         return {**columns, "probability": 1.0 / (1.0 + np.exp(-z))}

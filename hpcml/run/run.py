@@ -14,7 +14,7 @@ from hpcml.algorithms.choice import choose_solver
 from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.linear_model import make_model, make_objective
 from hpcml.algorithms.metrics import Scores, evaluate
-from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.objective import Objective, Vector
 from hpcml.algorithms.solver import LEAST_SHARDS, LoopState, Rules, Solver, run_solver
 from hpcml.algorithms.state import from_tree
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
@@ -32,7 +32,6 @@ from hpcml.run.provenance import host_name
 from hpcml.run.results import Solved, make_result, save_results
 from hpcml.run.saver import Saver
 from hpcml.run.settings import model_settings, own_solver
-from hpcml.run.start import first_w
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -216,7 +215,7 @@ class Run:
         loop = self._resumed(solver, plan)
         saver.last_saved = loop.n_iter if loop else 0
         rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
-        w = None if loop else first_w(spec, objective)
+        w = None if loop else self._first_w(objective)
         if loop is None and w is None:
             loop = self._progressive(objective, solver, rules)
         result = run_solver(objective, solver, rules, w=w, loop=loop, callback=saver)
@@ -237,6 +236,14 @@ class Run:
         shown = ", ".join(f"{stage.n_iter} on {stage.n_rows:,} rows" for stage in warm.stages)
         self._show(f"progressive start: iterations {shown}")
         return warm.loop
+
+    def _first_w(self, objective: Objective) -> Vector | None:
+        """Return where `solver.start` begins, None for the solver's own start. Collective."""
+        if self.spec.solver.start == "zero":
+            return None
+        from hpcml.algorithms.local_sgd import local_sgd  # few runs ask for it
+
+        return local_sgd(objective, self.spec.seed)
 
     def _resumed(self, solver: Solver, plan: Plan) -> LoopState | None:
         """Return the state of the last checkpoint, read by every rank, or None for a new run."""

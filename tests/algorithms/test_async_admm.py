@@ -148,6 +148,7 @@ def test_a_rho_that_is_far_off(rho):
     assert result.converged, result.certificate
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("adapts", [True, False])
 def test_a_start_from_which_newtons_steps_go_uphill(adapts):
     make = dataset(4)

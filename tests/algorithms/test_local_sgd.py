@@ -59,7 +59,7 @@ def test_the_same_answer_from_there():
     begun = run_solver(objective, make_solver("nesterov"), Rules(500, 1e-10), w=w)
     assert begun.converged
     above = [objective.evaluate(at).value - plain.objective for at in (w, objective.first_w)]
-    assert above[0] < 0.1 * above[1]
+    assert above[0] < 0.5 * above[1]
     np.testing.assert_allclose(begun.w, plain.w, atol=1e-4)
 
 

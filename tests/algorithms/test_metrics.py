@@ -145,3 +145,51 @@ def test_what_is_refused_on_every_rank():
     empty = Problem(np.zeros((0, 2)), np.zeros(0))
     assert refused(empty, REGRESSOR, ["r2"]) == "there are no rows to evaluate on"
     assert "no y" in refused(problem._replace(y=None), REGRESSOR, ["r2"])
+
+
+def several(n=400, k=4):
+    rng = np.random.default_rng(0)
+    X = rng.integers(-3, 4, (n, 2)).astype(float)
+    z = X @ SEVERAL.coef[:k].T + SEVERAL.intercept[:k]
+    return Problem(X, SEVERAL.classes[(z + rng.gumbel(size=z.shape)).argmax(axis=1)])
+
+
+SEVERAL = LinearModel(
+    "logistic_regression",
+    np.array([[1.0, -2.0], [0.0, 0.5], [-1.0, 1.0], [0.3, 0.0]]),
+    np.array([0.5, 0.0, -0.5, 0.0]),
+    np.array([-1.0, 4.0, 5.0, 7.0]),
+    np.zeros(2),
+    np.ones(2),
+)
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_several_classes(size):
+    problem = several()
+    scores = on_ranks(size, problem, SEVERAL, ["accuracy", "log_loss", "roc_auc"])
+    z = problem.X @ SEVERAL.coef.T + SEVERAL.intercept
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    assert scores.n_rows == 400
+    assert scores.notes == {}
+    assert scores.metrics == {
+        "accuracy": reference.accuracy_score(problem.y, SEVERAL.classes[z.argmax(axis=1)]),
+        "log_loss": pytest.approx(reference.log_loss(problem.y, p), rel=1e-12),
+        "roc_auc": pytest.approx(reference.roc_auc_score(problem.y, p, multi_class="ovr"), abs=1e-12),
+    }
+
+
+def test_classes_that_no_row_has():
+    problem = several(k=3)
+    scores = on_ranks(3, problem, SEVERAL, ["roc_auc"])
+    z = problem.X @ SEVERAL.coef.T + SEVERAL.intercept
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    areas = [reference.roc_auc_score(problem.y == SEVERAL.classes[c], p[:, c]) for c in range(3)]
+    assert scores.metrics["roc_auc"] == pytest.approx(np.mean(areas), abs=1e-12)
+    assert scores.notes["roc_auc"].startswith("the mean over 3 of 4 classes")
+
+
+def test_one_of_several_classes_alone():
+    problem = several()
+    with pytest.raises(DataError, match="needs rows of both classes"):
+        on_ranks(2, problem._replace(y=np.full(400, 4.0)), SEVERAL, ["roc_auc"])

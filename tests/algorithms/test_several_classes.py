@@ -18,7 +18,7 @@ from hpcml.algorithms.choice import SOLVERS, choose_solver, make_solver
 from hpcml.algorithms.hessian_product import make_hessian_product
 from hpcml.algorithms.kernels.choice import VARIABLE, available
 from hpcml.algorithms.linear_model import LinearModel, make_loss, make_model, model_from_arrays
-from hpcml.algorithms.losses import Softmax
+from hpcml.algorithms.losses.softmax import Softmax
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.solver import LoopState, Rules, run_solver
 from hpcml.algorithms.state import from_tree, to_tree

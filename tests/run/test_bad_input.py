@@ -169,12 +169,6 @@ CASES: dict[str, Case] = {
         _replace("y", np.arange(600) % 3),
         {"model": {"type": "linear_svc"}},
     ),
-    "a solver for two classes": Case(
-        "solver newton needs the whole Hessian, which is not built for the softmax loss of 3 classes",
-        _replace("y", np.arange(600) % 3),
-        {"solver__name": "newton"},
-        code=2,
-    ),
     "numbers as classes": Case("takes classes, and y has ", keys={"data__y": "t"}),
     "unknown label in a test row": Case(
         "the test part has the label 7, which no training row has",

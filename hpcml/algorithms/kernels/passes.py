@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpcml.algorithms.kernels import plain, softmax
+from hpcml.algorithms.kernels import plain
 from hpcml.algorithms.kernels.choice import chosen, compiled
 from hpcml.algorithms.kernels.rows import n_sums, some_columns
-from hpcml.algorithms.losses import Loss, Softmax, Squared
+from hpcml.algorithms.losses import Loss, Squared
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.data import Block, Matrix, is_csr, run_of
+
+if TYPE_CHECKING:
+    from hpcml.algorithms.losses.softmax import Softmax
 
 __all__ = ["hessian_product", "n_sums", "raw_prediction", "shard_sums", "softmax_sums"]
 
@@ -49,8 +52,8 @@ def shard_sums(
     columns : (k,) array of int64, optional
         In rising order.
     """
-    if isinstance(loss, Softmax):
-        yield from softmax_sums(block, loss, coef, np.asarray(intercept))
+    if loss.n_outputs > 1:
+        yield from softmax_sums(block, cast("Softmax", loss), coef, np.asarray(intercept))
     elif not _is_compiled(block.X):
         yield from plain.shard_sums(block, loss, coef, intercept, columns)
     elif columns is None or columns.size == block.X.shape[1]:
@@ -115,6 +118,8 @@ def hessian_product(block: Block, curvature: Vector, v: Vector, v0: Intercept) -
         Change of the intercept.
     """
     if curvature.ndim == 2:
+        from hpcml.algorithms.losses.softmax import Softmax  # few fits have several classes
+
         anything = Softmax(tuple(range(len(v))))
         return softmax_sums(replace(block, y=None), anything, v, np.asarray(v0), curvature)
     return shard_sums(replace(block, y=None, weight=curvature, offset=None), Squared(), v, v0)
@@ -147,6 +152,8 @@ def softmax_sums(
         slope h q, with ``h = diag(p) - p p^T``.
     """
     if not _is_compiled(block.X):
+        from hpcml.algorithms.kernels import softmax
+
         yield from softmax.shard_sums(block, loss, coef, intercept, known)
         return
     width, start = 1 + coef.shape[0] * (1 + coef.shape[1]), 0
@@ -161,6 +168,8 @@ def softmax_sums(
 
 def _raw_predictions(block: Block, coef: Vector, intercept: Vector) -> NDArray[np.float64]:
     if not _is_compiled(block.X):
+        from hpcml.algorithms.kernels import softmax
+
         return softmax.raw_predictions(block, coef, intercept)
     z = np.empty((block.X.shape[0], len(coef)))
     model = _classes(np.arange(len(coef)), coef, intercept)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hpcml.algorithms.losses.base import Loss, Terms
 from hpcml.algorithms.losses.distance import Huber, JointHuber, Squared
 from hpcml.algorithms.losses.log_link import Gamma, Poisson, Tweedie
-from hpcml.algorithms.losses.softmax import Softmax
 from hpcml.algorithms.losses.two_classes import Logistic, SquaredHinge
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "Logistic",
     "Loss",
     "Poisson",
-    "Softmax",
     "Squared",
     "SquaredHinge",
     "Terms",

@@ -10,7 +10,7 @@ from algorithms.kernels.cases import COMPILED, NAMES, WIDTHS, N, dense, make_blo
 
 from hpcml.algorithms.kernels.choice import VARIABLE
 from hpcml.algorithms.kernels.passes import hessian_product, raw_prediction, shard_sums, softmax_sums
-from hpcml.algorithms.losses import Softmax
+from hpcml.algorithms.losses.softmax import Softmax
 from hpcml.data.block import part_of
 
 FORMS = [(np.float64, False), (np.float32, False), (np.float64, True), (np.float32, True)]

@@ -61,7 +61,7 @@ def test_wrong_lengths_are_refused():
     module, block, steps = choice.compiled(), block_of(3), steps_of(3)
 
     def call(out, steps=steps, coef=steps.mean):
-        borders, labels = (block.shards, block.pieces), (block.y, block.weight)
+        borders, labels = (block.shards, block.pieces), (block.y, block.weight, None)
         formula = Squared().formula
         module.walk(COMPILED[0], (block.X,), labels, borders, formula, (coef, 0.0), tuple(steps), out)
 

@@ -536,3 +536,25 @@ def test_a_real_limit_crashes_nothing(tmp_path: Path, spmd: Callable[..., Any], 
     assert [line.split()[0] for line in job.lines] == ["OutputError", "OutputError"]
     assert "limit allows" in job.stdout
     assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_without_a_header(tmp_path, size):
+    """Numbers, some of them twice, are no names; each distinct, they are, as ever."""
+    numbers = np.random.default_rng(0).integers(0, 5, (50, 6))
+    numbers[0] = [0, 0, 3, 1, 3, 2]
+    path = write_csv(tmp_path / "t.csv", numbers[1:].astype(str).tolist(), numbers[0].astype(str).tolist())
+    run(size, [path], tmp_path / "t.h5", Recipe(target="x5"))
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert np.array_equal(file["X"][()], numbers[:, :5])
+        assert np.array_equal(file["y"][()], numbers[:, 5])
+    named = write_csv(tmp_path / "named.csv", [["0", "0"], ["1", "2"]], ["x0", "x1"])
+    years = write_csv(tmp_path / "years.csv", [["0", "0"], ["1", "2"]], ["2013", "2014"])
+    for path, target in ((named, "x1"), (years, "2014")):
+        assert run(size, [path], tmp_path / f"{path.stem}.h5", Recipe(target=target)).n_samples == 2
+
+
+def test_a_row_of_another_length_where_there_is_no_header(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"1,1,2\n3,4,5\n6,7\n")
+    with pytest.raises(DataError, match="row 2"):
+        run(1, [tmp_path / "t.csv"], tmp_path / "t.h5", Recipe(target="x2"))
