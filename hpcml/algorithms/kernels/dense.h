@@ -20,12 +20,14 @@ struct four {
 };
 
 /* The sums of 8 columns of each row; the last ones are masked. */
-INLINE void dot_lanes(const struct four *x, int64_t j, const double *w, vec sum[4][P], int is_last, int is_single) {
+INLINE void dot_lanes(const struct four *x, int64_t j, const double *w, vec sum[4][P], int is_last,
+                      int is_single) {
     UNROLL for (int p = 0; p < P; p++) {
         int64_t at = j + p * W;
         vec wp = vload(w + at);
         UNROLL for (int r = 0; r < 4; r++) {
-            vec v = is_last ? row_part(x->row[r], at, x->m[p], is_single) : row_load(x->row[r], at, is_single);
+            const char *row = x->row[r];
+            vec v = is_last ? row_part(row, at, x->m[p], is_single) : row_load(row, at, is_single);
             sum[r][p] = vfma(v, wp, sum[r][p]);
         }
     }
@@ -80,9 +82,9 @@ INLINE vec panel_load(const char *x, int v, int vectors, int is_part, part m, in
     return is_part && v == vectors - 1 ? row_part(x, v * W, m, is_single) : row_load(x, v * W, is_single);
 }
 
-/* g += X' r over n rows of a panel. Even and odd rows are summed apart, which halves the wait for the adder. */
-INLINE void panel(const char *x, ptrdiff_t stride, int n, const double *r, double *g, int vectors, int is_part,
-                  part m, struct ahead *ahead, int is_single) {
+/* g += X' r over n rows of a panel. Even and odd rows are summed apart: half the wait for the adder. */
+INLINE void panel(const char *x, ptrdiff_t stride, int n, const double *r, double *g, int vectors,
+                  int is_part, part m, struct ahead *ahead, int is_single) {
     vec even[V], odd[V];
     UNROLL for (int v = 0; v < vectors; v++) {
         even[v] = vload(g + v * W);
@@ -128,8 +130,8 @@ INLINE void last_panel(const char *x, ptrdiff_t stride, int n, const double *r, 
 #undef CASE
 }
 
-INLINE void add_rows(const struct rows *X, const char *x, int n, const double *r, double *g, struct ahead *ahead,
-                     int is_single) {
+INLINE void add_rows(const struct rows *X, const char *x, int n, const double *r, double *g,
+                     struct ahead *ahead, int is_single) {
     int64_t j = 0, size = is_single ? 4 : 8;
     for (; j + PANEL <= X->d; j += PANEL)
         panel(x + j * size, X->stride, n, r, g + j, V, 0, part_of(0), ahead, is_single);
@@ -143,9 +145,10 @@ INLINE int tile_rows(int64_t row_bytes) {
     return n;
 }
 
-/* The pace that asks for the next tile while this one of n rows is computed: a third of it during the link, as far
-   as one line a round goes, and the rest in rounds of 4 rows by 8 columns and of 2 by 16. */
-INLINE void pace(const struct rows *X, enum kind kind, const char *next, int n, int64_t *link, struct ahead *ahead) {
+/* The pace that asks for the next tile while this one of n rows is computed: a third of it during the link,
+   as far as one line a round goes, and the rest in rounds of 4 rows by 8 columns and of 2 by 16. */
+INLINE void pace(const struct rows *X, enum kind kind, const char *next, int n, int64_t *link,
+                 struct ahead *ahead) {
     int64_t bytes = n * X->stride, rounds = link_rounds(kind, n) + 1, share = bytes / (3 * rounds);
     *link = share < 64 ? share : 64;
     int64_t products = (n + 3) / 4 * (X->d / LANES + 1) * 2;

@@ -62,13 +62,13 @@ INLINE void fetch(struct ahead *ahead, int lines) {
     ahead->next += ahead->step;
 }
 
-/* The link terms of a chunk: what a loss gives, then r = weight slope and h = weight curvature in their place. */
+/* The link terms of a chunk: what a loss gives, then r = weight slope and h = weight curvature in place. */
 struct chunk {
     struct ahead ahead;
     double z[CHUNK], y[CHUNK], weight[CHUNK], value[CHUNK], r[CHUNK], h[CHUNK];
 };
 
-/* All from u = exp(-|z|) in [0, 1]: log(1 + u) = 2 atanh(s), s = u / (2 + u), one division for both quotients.
+/* All from u = exp(-|z|) in [0, 1]: log(1 + u) = 2 atanh(s), s = u / (2 + u), one division for both.
    Three short loops: a processor has several rounds of each in flight, and hardly one of all three. */
 static void logistic(const struct loss *loss, struct chunk *c, int n) {
     const ivec sign = vset_bits(INT64_MIN);

@@ -53,7 +53,8 @@ INLINE void pack_as(const struct rows *X, int64_t row, int n, const double *h, c
 }
 
 /* `many` blocks that lie below each other, of them the first `vectors` of each row. */
-INLINE void multiply_as(const double *left, const double *right, int n, double *block, int many, int vectors) {
+INLINE void multiply_as(const double *left, const double *right, int n, double *block, int many,
+                        int vectors) {
     vec sum[2 * MR][NV];
     UNROLL for (int i = 0; i < many * MR; i++) UNROLL for (int v = 0; v < vectors; v++)
         sum[i][v] = vload(block + i * NR + v * W);
@@ -69,7 +70,7 @@ INLINE void multiply_as(const double *left, const double *right, int n, double *
         vstore(block + i * NR + v * W, sum[i][v]);
 }
 
-/* Columns j and on of rows below `last`; a panel that is not full has fewer vectors, and two blocks at a time. */
+/* Columns j and on of rows below `last`; a panel of one vector takes two blocks at a time. */
 INLINE void multiply_panel(const struct gram *G, int n, int64_t j, int64_t last, int many, int vectors) {
     const double *right = G->right + j * CHUNK;
     double *column = G->blocks + j * G->rows;

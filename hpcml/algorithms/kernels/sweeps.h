@@ -14,8 +14,9 @@ static void sweep(const struct sweep *s, double *v, double *slope) {
     int64_t n = s->n;
     for (int64_t j = 0; j < n; j++) {
         const double *row = s->H + j * n;
-        double new = best_weight(v[j], slope[j], row[j], s->l1[j], s->lower[j], s->upper[j]), move = new - v[j];
+        double new = best_weight(v[j], slope[j], row[j], s->l1[j], s->lower[j], s->upper[j]);
         if (new == v[j]) continue;
+        double move = new - v[j];
         v[j] = new;
         for (int64_t i = 0; i < n; i++) slope[i] += move * row[i];
     }
