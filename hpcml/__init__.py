@@ -22,6 +22,8 @@ if _TYPE_CHECKING:
         LogisticRegression,
         PoissonRegressor,
         Ridge,
+        SGDClassifier,
+        SGDRegressor,
         TweedieRegressor,
     )
     from hpcml.estimators.loading import load_model
@@ -38,6 +40,8 @@ __all__ = [
     "LogisticRegression",
     "PoissonRegressor",
     "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
     "TweedieRegressor",
     "__version__",
     "load_model",
@@ -54,6 +58,8 @@ _HOMES = {
     "LogisticRegression": "estimators",
     "PoissonRegressor": "estimators",
     "Ridge": "estimators",
+    "SGDClassifier": "estimators",
+    "SGDRegressor": "estimators",
     "TweedieRegressor": "estimators",
     "load_model": "estimators.loading",
     "open_hdf5": "io.dataset",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from importlib import import_module
 from typing import Any
 
 from hpcml.algorithms.losses import JointHuber, Loss, Squared
+from hpcml.algorithms.losses.kinds import facts_of
 from hpcml.algorithms.objective import Objective
+from hpcml.algorithms.pairs import misfit
 from hpcml.algorithms.penalties import Penalty
 from hpcml.algorithms.solver import Solver
 from hpcml.errors import SpecError, shared
@@ -29,16 +30,6 @@ _HOMES = {
 }
 """Module and class of each solver: a rank opens the files of its own alone."""
 SOLVERS = tuple(_HOMES)
-_SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
-"""Solvers that need a penalty with a gradient."""
-_ANY_LOSS = ("gd", "lbfgs")
-"""Solvers whose steps go downhill whatever the curvature of the loss."""
-_MANY_OUTPUTS = ("gd", "nesterov", "fista", "lbfgs", "newton_cg")
-"""Solvers that do without the whole Hessian, which is built for a loss of one output alone."""
-_BY_ROWS = ("newton_cg",)
-"""Solvers that need a Hessian which is a sum over rows."""
-_BOUNDED = ("admm", "async_admm", "sgd")
-"""Solvers that need a largest curvature of the loss."""
 _HESSIAN_FEATURES = 1000
 
 
@@ -78,27 +69,9 @@ def make_solver(name: str, memory: int = 10) -> Solver:
 
 def _check_pair(name: str, loss: Loss, penalty: Penalty) -> None:
     """Refuse what cannot work, by name."""
-    sentence = ""
-    if name in _SMOOTH and not penalty.is_smooth:
-        sentence = (
-            f"solver {name} needs a penalty with a gradient, and l1 strengths and bounds have none: take "
-            "prox_newton, nesterov or auto"
-        )
-    elif name == "gram" and not isinstance(loss, Squared):
-        sentence = f"solver gram is for the squared loss, and the loss is {loss.name}"
-    elif name in _BOUNDED and not math.isfinite(loss.max_curvature):
-        sentence = f"solver {name} needs a loss of bounded curvature, and the loss is {loss.name}; take auto"
-    elif loss.n_outputs > 1 and name not in _MANY_OUTPUTS:
-        sentence = (
-            f"solver {name} needs the whole Hessian, which is not built for the {loss.name} loss of "
-            f"{loss.n_outputs} classes: take lbfgs, newton_cg, fista or auto"
-        )
-    elif name in _BY_ROWS and isinstance(loss, JointHuber):
-        sentence = f"solver {name} cannot fit a joint scale; take auto, newton or lbfgs, or give the scale"
-    elif name not in _ANY_LOSS and not loss.is_convex:
-        sentence = f"solver {name} needs a convex loss; take auto, lbfgs or gd"
+    sentence = misfit(name, facts_of(loss), is_smooth=penalty.is_smooth)
     if sentence:
-        raise shared(SpecError(sentence))
+        raise shared(SpecError(f"solver {name} {sentence}"))
 
 
 def _chosen(d: int, loss: Loss, penalty: Penalty) -> tuple[str, str]:

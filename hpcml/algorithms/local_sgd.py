@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from hpcml.algorithms.batch_gradient import largest_curvature
 from hpcml.algorithms.batches import make_batches
 from hpcml.algorithms.kernels.walks import Steps, shard_walks
+from hpcml.algorithms.losses.kinds import facts_of
 from hpcml.algorithms.objective import Objective, Vector
+from hpcml.algorithms.pairs import misfit
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block, is_csr
 from hpcml.errors import SpecError, shared
@@ -55,16 +56,9 @@ def local_sgd(objective: Objective, seed: int = 0) -> Vector:
 
 
 def _check(objective: Objective) -> None:
-    loss = objective.loss
-    if loss.n_outputs > 1:
-        needs = f"a model of one output, and the loss is {loss.name} of {loss.n_outputs} classes"
-    elif not loss.is_convex or not math.isfinite(loss.max_curvature):
-        needs = f"a convex loss of bounded curvature, and the loss is {loss.name}"
-    elif not objective.penalty.is_smooth:
-        needs = "a penalty with a gradient, and l1 strengths and bounds have none"
-    else:
-        return
-    raise shared(SpecError(f"a start by local_sgd needs {needs}; take zero"))
+    sentence = misfit("local_sgd", facts_of(objective.loss), is_smooth=objective.penalty.is_smooth)
+    if sentence:
+        raise shared(SpecError(f"a start by local_sgd {sentence}"))
 
 
 def _steps(objective: Objective, curvature: float, is_sparse: bool) -> Steps:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.passes import raw_prediction
-from hpcml.algorithms.linear_model import LinearModel, make_loss
+from hpcml.algorithms.linear_model import LinearModel
+from hpcml.algorithms.losses.kinds import make_loss
 from hpcml.algorithms.target import check_labels
 from hpcml.collectives import Communicator, agreed
 from hpcml.collectives.gathering import on_first

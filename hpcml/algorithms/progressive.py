@@ -11,15 +11,14 @@ import numpy as np
 from hpcml.algorithms.certificate import Reference, estimate, make_reference
 from hpcml.algorithms.losses import Squared
 from hpcml.algorithms.objective import Objective, Vector
+from hpcml.algorithms.pairs import ON_SAMPLES
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.algorithms.solver import LEAST_SHARDS, LoopState, Rules, Solver
 from hpcml.data import Block
 from hpcml.data.sampled import Sampled, shuffled_shards
 
-__all__ = ["SOLVERS", "Stage", "Warm", "pays", "warm_start"]
+__all__ = ["Stage", "Warm", "pays", "warm_start"]
 
-SOLVERS = ("gd", "nesterov", "fista", "lbfgs", "newton", "newton_cg", "prox_newton")
-"""Solvers that can start on samples; the others take few passes, or keep a state for each shard."""
 _GROWTH = 16
 _ROWS_PER_PARAMETER = 20
 _GAINS = ("newton", "newton_cg", "lbfgs")
@@ -79,7 +78,7 @@ def warm_start(
     Mokhtari and Ribeiro, "First-order adaptive sample size methods to reduce complexity of empirical risk
     minimization", NeurIPS 2017.
     """
-    if solver.name not in SOLVERS or not (pays(objective, solver) if wanted == "auto" else wanted):
+    if solver.name not in ON_SAMPLES or not (pays(objective, solver) if wanted == "auto" else wanted):
         return None
     on_samples = _on_samples(objective, solver, rules, seed)
     if on_samples is None:

@@ -9,7 +9,9 @@ import numpy as np
 
 from hpcml.algorithms.hessian_product import HessianProduct
 from hpcml.algorithms.line_search import search
+from hpcml.algorithms.losses.kinds import facts_of
 from hpcml.algorithms.objective import Objective, Point, Vector
+from hpcml.algorithms.pairs import misfit
 from hpcml.errors import SpecError, shared
 
 __all__ = ["Armijo", "BarzilaiBorwein", "Constant", "InverseCurvature", "StepRule", "largest_curvature"]
@@ -162,9 +164,8 @@ def largest_curvature(objective: Objective, start: Vector) -> float:
         The loss has another.
     """
     bound = objective.loss.max_curvature
-    if not np.isfinite(bound):
-        name = objective.loss.name
-        raise shared(SpecError(f"a constant step needs a loss of bounded curvature, and the loss is {name}"))
+    if sentence := misfit("constant", facts_of(objective.loss), is_smooth=True):
+        raise shared(SpecError(f"a constant step {sentence}"))
     product = HessianProduct(
         objective, {block.start: bound * block.weights for block in objective.data.blocks()}
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,8 @@ def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
         tell(render_table(result))
     if not result["converged"]:
         cure = "raise solver.max_iter or solver.tol, or try another solver.name, in another output.dir"
+        if not math.isfinite(result["objective"] or math.nan):
+            cure = "standardise the features, take smaller steps, or try another solver.name"
         say(f"hpcml: warning: not converged: {result['reason']}; {cure}")
 
 

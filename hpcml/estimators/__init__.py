@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hpcml.algorithms.linear_model import CLASSIFIERS, LinearModel
+from hpcml.algorithms.linear_model import LinearModel
+from hpcml.algorithms.losses.kinds import CLASSIFIERS
 from hpcml.errors import SpecError
 from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
 from hpcml.estimators.elastic_net import ElasticNet, Lasso

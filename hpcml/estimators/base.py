@@ -19,14 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from hpcml.algorithms.choice import SOLVERS, choose_solver
 from hpcml.algorithms.kernels.passes import raw_prediction
-from hpcml.algorithms.linear_model import (
-    CLASSIFIERS,
-    LinearModel,
-    ModelSettings,
-    make_loss,
-    make_model,
-    make_objective,
-)
+from hpcml.algorithms.linear_model import LinearModel, ModelSettings, make_model, make_objective
+from hpcml.algorithms.losses.kinds import CLASSIFIERS, make_loss
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.progressive import warm_start
 from hpcml.algorithms.solver import Result, Rules, Solver, run_solver

@@ -12,7 +12,8 @@ from sklearn.linear_model import PoissonRegressor as PoissonTwin
 from sklearn.linear_model import TweedieRegressor as TweedieTwin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from hpcml.algorithms.linear_model import ModelSettings, make_loss
+from hpcml.algorithms.linear_model import ModelSettings
+from hpcml.algorithms.losses.kinds import make_loss
 from hpcml.algorithms.survey import Survey
 from hpcml.collectives import Communicator
 from hpcml.errors import SpecError, shared

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hpcml.algorithms.linear_model import CLASSIFIERS, model_from_arrays
+from hpcml.algorithms.linear_model import model_from_arrays
+from hpcml.algorithms.losses.kinds import CLASSIFIERS
 from hpcml.estimators import estimator_from_model
 from hpcml.estimators.base import LinearEstimator, Outcome
 from hpcml.io.model import read_model

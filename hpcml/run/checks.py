@@ -6,13 +6,11 @@ import glob
 import hashlib
 import json
 
+from hpcml.algorithms.pairs import ON_SAMPLES, Facts, misfit
 from hpcml.errors import SpecError
 from hpcml.spec import Spec, science
 
 __all__ = ["check_spec", "spec_hash", "warnings_of"]
-
-_SMOOTH = ("gd", "lbfgs", "newton", "newton_cg")
-_UNBOUNDED = ("poisson_regression", "gamma_regression", "tweedie_regression")
 
 
 def check_spec(spec: Spec) -> None:
@@ -24,62 +22,54 @@ def check_spec(spec: Spec) -> None:
         It names the two keys and says why they do not fit.
     """
     _check_model(spec)
-    _check_loss(spec)
-    _check_curvature(spec)
+    _check_solver(spec)
     _check_tables(spec)
     _check_rows(spec)
     _check_exposure(spec)
 
 
 def _check_model(spec: Spec) -> None:
-    model, name = spec.model, spec.solver.name
-    rough = [f"model.penalty: {model.penalty}"] if model.penalty in ("l1", "elasticnet") else []
-    rough += [f"model.{key}" for key in ("lower", "upper") if getattr(model, key) is not None]
-    if rough and name in _SMOOTH:
-        raise SpecError(
-            f"solver.name: {name} needs a penalty with a gradient, which {rough[0]} does not have; write "
-            "auto, prox_newton or fista"
-        )
-    if name == "gram" and model.type != "linear_regression":
-        raise SpecError(f"solver.name: gram is of linear_regression, not {model.type}; write auto")
-    target = spec.data.target
+    model, target = spec.model, spec.data.target
     if target is not None and target.threshold is not None and spec.task == "regression":
         raise SpecError("data.target.threshold: makes two classes, which does not fit task: regression")
-
-
-def _check_loss(spec: Spec) -> None:
-    """Refuse a loss without a certificate, unless that is allowed, and what cannot minimise it."""
-    model, solver = spec.model, spec.solver
-    if model.type != "tweedie_regression" or model.power <= 2:
-        return
-    if solver.uncertified != "allow":
+    if not _facts(spec).is_convex and spec.solver.uncertified != "allow":
         raise SpecError(
             f"model.power: {model.power:g} makes a loss that is not convex, so no answer can be certified; "
             "write a power of 0 or in [1, 2], or solver.uncertified: allow"
         )
-    if solver.name not in ("auto", "gd", "lbfgs"):
-        raise SpecError(
-            f"solver.name: {solver.name} needs a convex loss, which model.power: {model.power:g} does not "
-            "make; write auto, lbfgs or gd"
-        )
 
 
-def _check_curvature(spec: Spec) -> None:
-    """Refuse what needs a bound on the curvature of the loss where there is none."""
-    kind, solver = spec.model.type, spec.solver
-    if solver.progressive is True and solver.name in ("admm", "gram"):
+def _facts(spec: Spec) -> Facts:
+    """Return what the loss is like, as far as the spec says: of a classifier that of two classes."""
+    model, kind = spec.model, spec.model.type
+    is_joint = kind == "huber_regression" and isinstance(model.scale, str)
+    is_squared = kind == "linear_regression" or (kind == "tweedie_regression" and model.power == 0)
+    is_convex = kind != "tweedie_regression" or model.power <= 2
+    is_bounded = not is_joint and not _has_log_link(spec)
+    return Facts(f"that of {kind}", is_squared, is_bounded, is_convex, is_joint)
+
+
+def _has_log_link(spec: Spec) -> bool:
+    kind = spec.model.type
+    is_tweedie = kind == "tweedie_regression" and spec.model.power > 0
+    return is_tweedie or kind in ("poisson_regression", "gamma_regression")
+
+
+def _check_solver(spec: Spec) -> None:
+    """Refuse a solver, a step and a start that cannot minimise this loss with this penalty."""
+    model, solver = spec.model, spec.solver
+    is_smooth = model.penalty in ("none", "l2") and model.lower is None and model.upper is None
+    asked = [("name", solver.name, "auto"), ("start", solver.start, "zero")]
+    asked += [("step", "constant", "auto")] if solver.step == "constant" else []
+    for key, value, plain in asked:
+        sentence = misfit(value, _facts(spec), is_smooth=is_smooth) if value != plain else ""
+        if sentence:
+            raise SpecError(f"solver.{key}: {value} {sentence}")
+    if solver.progressive is True and solver.start != "zero":
+        raise SpecError(f"solver.progressive: says where to start, and so does solver.start: {solver.start}")
+    if solver.progressive is True and solver.name not in ("auto", *ON_SAMPLES):
         raise SpecError(
             f"solver.progressive: solver.name: {solver.name} cannot start on samples; leave it out"
-        )
-    is_joint = kind == "huber_regression" and spec.model.scale == "joint"
-    is_constant = solver.name == "gd" and solver.step == "constant"
-    key = "solver.step: constant" if is_constant else f"solver.name: {solver.name}"
-    cure = "auto, bb or armijo" if is_constant else "auto"
-    if is_joint and solver.name in ("newton_cg", "admm", "async_admm", "sgd"):
-        raise SpecError(f"{key} cannot fit model.scale: joint; write {cure}, or a number for model.scale")
-    if (is_constant or solver.name in ("admm", "async_admm", "sgd")) and (is_joint or kind in _UNBOUNDED):
-        raise SpecError(
-            f"{key} needs a loss of bounded curvature, which model.type: {kind} does not have; write {cure}"
         )
 
 
@@ -115,14 +105,10 @@ def _check_rows(spec: Spec) -> None:
 
 
 def _check_exposure(spec: Spec) -> None:
-    model = spec.model
-    has_log_link = model.type in ("poisson_regression", "gamma_regression") or (
-        model.type == "tweedie_regression" and model.power > 0
-    )
-    if spec.data.exposure is not None and not has_log_link:
+    if spec.data.exposure is not None and not _has_log_link(spec):
         raise SpecError(
-            f"data.exposure: needs a model of the logarithm of the mean, which model.type: {model.type} is "
-            "not; write data.offset for what is to be added as it is"
+            f"data.exposure: needs a model of the logarithm of the mean, which model.type: {spec.model.type} "
+            "is not; write data.offset for what is to be added as it is"
         )
 
 

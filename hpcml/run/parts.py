@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpcml.algorithms.linear_model import make_loss
+from hpcml.algorithms.losses.kinds import make_loss
 from hpcml.algorithms.scaling import Scaling
 from hpcml.algorithms.survey import Names, Survey, survey
 from hpcml.algorithms.target import Target, look_at_target

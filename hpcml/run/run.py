@@ -225,12 +225,16 @@ class Run:
     def _progressive(self, objective: Objective, solver: Solver, rules: Rules) -> LoopState | None:
         """Return a start that samples of the rows led to, or None. Collective."""
         wanted, seed = self.spec.solver.progressive, self.spec.seed
-        if wanted is False or objective.data.partition.n_shards < LEAST_SHARDS:
-            return None
-        from hpcml.algorithms.progressive import warm_start
+        n_shards, warm = objective.data.partition.n_shards, None
+        if wanted is not False and n_shards >= LEAST_SHARDS:
+            from hpcml.algorithms.progressive import warm_start
 
-        warm = warm_start(objective, solver, rules, wanted=wanted, seed=seed)
+            warm = warm_start(objective, solver, rules, wanted=wanted, seed=seed)
         if warm is None:
+            if wanted is True:
+                self._show(
+                    f"progressive start: none, samples of {n_shards} shards are too small or of no use"
+                )
             return None
         self._samples = [stage._asdict() for stage in warm.stages]
         shown = ", ".join(f"{stage.n_iter} on {stage.n_rows:,} rows" for stage in warm.stages)

@@ -43,6 +43,7 @@ _OWNERS: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = (
     ({"max_staleness": 4, "min_batch": 1.0}, ("async_admm",)),
     ({"rho": "auto", "adapt_rho": "relative", "subproblems": "auto"}, ("admm", "async_admm")),
     ({"step": "auto"}, ("gd",)),
+    ({"memory": 10}, ("lbfgs", "auto")),
     ({"batch_size": "auto", "learning_rate": 1.0, "averaging": False}, ("sgd",)),
 )
 """Keys of few solvers, with their defaults."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from hpcml.algorithms.linear_model import CLASSIFIERS, ModelSettings, make_loss, make_objective
+from hpcml.algorithms.linear_model import ModelSettings, make_objective
+from hpcml.algorithms.losses.kinds import CLASSIFIERS, make_loss
 from hpcml.algorithms.objective import Objective
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.scaling import no_scaling

@@ -12,8 +12,9 @@ from scipy.optimize import minimize
 
 from hpcml.algorithms.choice import SOLVERS, make_solver
 from hpcml.algorithms.kernels.choice import VARIABLE
-from hpcml.algorithms.linear_model import CLASSIFIERS, ModelSettings, make_model, make_objective
+from hpcml.algorithms.linear_model import ModelSettings, make_model, make_objective
 from hpcml.algorithms.local_sgd import local_sgd
+from hpcml.algorithms.losses.kinds import CLASSIFIERS
 from hpcml.algorithms.metrics import evaluate
 from hpcml.algorithms.solver import Rules, run_solver
 from hpcml.algorithms.survey import Names, survey

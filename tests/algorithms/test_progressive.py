@@ -11,7 +11,8 @@ from algorithms.test_joint_scale import heavy
 from algorithms.test_solvers import digest
 
 from hpcml.algorithms.choice import make_solver
-from hpcml.algorithms.progressive import SOLVERS, pays, warm_start
+from hpcml.algorithms.pairs import ON_SAMPLES
+from hpcml.algorithms.progressive import pays, warm_start
 from hpcml.algorithms.solver import LoopState, Rules, run_solver
 from hpcml.algorithms.state import from_tree, to_tree
 from hpcml.collectives import run_threads
@@ -46,7 +47,7 @@ def fit(name, problem=ROWS, kind="logistic_regression", seed=3, **settings):
     return objective, warm, run_solver(objective, make_solver(name), RULES, loop=warm.loop)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", ON_SAMPLES)
 def test_the_same_optimum(name):
     objective, warm, result = fit(name)
     cold = run_solver(objective, make_solver(name), RULES)
@@ -152,6 +153,6 @@ def test_where_it_pays():
         n_samples, n_features = 1 << 21, 5
 
     many = same(objective, data=Long())
-    assert [name for name in SOLVERS if pays(many, make_solver(name))] == ["lbfgs", "newton", "newton_cg"]
+    assert [name for name in ON_SAMPLES if pays(many, make_solver(name))] == ["lbfgs", "newton", "newton_cg"]
     Long.n_features = 1000
     assert not pays(many, make_solver("newton"))

@@ -17,7 +17,8 @@ from hpcml.algorithms.certificate import certify, make_reference
 from hpcml.algorithms.choice import SOLVERS, choose_solver, make_solver
 from hpcml.algorithms.hessian_product import make_hessian_product
 from hpcml.algorithms.kernels.choice import VARIABLE, available
-from hpcml.algorithms.linear_model import LinearModel, make_loss, make_model, model_from_arrays
+from hpcml.algorithms.linear_model import LinearModel, make_model, model_from_arrays
+from hpcml.algorithms.losses.kinds import make_loss
 from hpcml.algorithms.losses.softmax import Softmax
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.solver import LoopState, Rules, run_solver
@@ -305,7 +306,9 @@ def test_two_classes_are_the_binary_model_twice():
 @pytest.mark.parametrize("name", [n for n in SOLVERS if n not in (*SMOOTH, "fista")])
 def test_solvers_that_need_the_whole_hessian_are_refused(name):
     objective, _ = model_objective(classes_of(), KIND, alpha=0.1)
-    sentence = "gram is for the squared loss" if name == "gram" else f"solver {name} needs the whole Hessian"
+    sentence = (
+        "gram is for the squared loss" if name == "gram" else f"solver {name} does not take the softmax loss"
+    )
     with pytest.raises(SpecError, match=sentence):
         choose_solver(name, objective)
 
@@ -322,7 +325,7 @@ def test_auto():
 def fitted():
     objective, asked = model_objective(classes_of(), KIND, alpha=0.1)
     result = solved(objective, "lbfgs")
-    settings_of = type("Settings", (), {"kind": KIND, "power": 0.0})()
+    settings_of = type("Settings", (), {"kind": KIND, "power": 0.0, "delta": None})()
     return make_model(objective, result.w, settings_of, np.unique(classes_of().y), asked)
 
 

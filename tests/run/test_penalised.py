@@ -100,13 +100,16 @@ def test_load_model_has_the_strengths(ran):
 REFUSED = {
     "newton": (
         {"model": {**LOGISTIC, "penalty": "l1"}, "solver__name": "newton"},
-        "solver.name: newton needs a penalty with a gradient, which model.penalty: l1 does not have",
+        "solver.name: newton needs a penalty with a gradient, and l1 strengths and bounds have none; take",
     ),
     "lower": (
         {"model": {**LOGISTIC, "lower": 0}, "solver__name": "lbfgs"},
-        "solver.name: lbfgs needs a penalty with a gradient, which model.lower does not have",
+        "solver.name: lbfgs needs a penalty with a gradient",
     ),
-    "gram": ({"model": LOGISTIC, "solver__name": "gram"}, "solver.name: gram is of linear_regression"),
+    "gram": (
+        {"model": LOGISTIC, "solver__name": "gram"},
+        "solver.name: gram is for the squared loss, and the loss is that of logistic_regression;",
+    ),
     "admm": (
         {"model": {"type": "poisson_regression"}, "solver__name": "admm"},
         "solver.name: admm needs a loss of bounded curvature",
@@ -129,11 +132,11 @@ REFUSED = {
     ),
     "constant step": (
         {"model": {"type": "poisson_regression"}, "solver": {"name": "gd", "step": "constant"}},
-        "solver.step: constant needs a loss of bounded curvature",
+        "solver.step: constant needs a loss of bounded curvature, and the loss is that of poisson",
     ),
     "sgd": (
         {"model": {"type": "gamma_regression"}, "solver__name": "sgd"},
-        "solver.name: sgd needs a loss of bounded curvature, which model.type: gamma_regression",
+        "solver.name: sgd needs a loss of bounded curvature, and the loss is that of gamma_regression;",
     ),
     "averaging": (
         {"model": LOGISTIC, "solver": {"name": "newton", "averaging": True}},
@@ -141,11 +144,16 @@ REFUSED = {
     ),
     "start": (
         {"model": {**LOGISTIC, "penalty": "l1"}, "solver": {"start": "local_sgd"}},
-        "solver.start: local_sgd needs a penalty with a gradient, which model.penalty: l1 does not have",
+        "solver.start: local_sgd needs a penalty with a gradient, and l1 strengths and "
+        "bounds have none; take zero",
     ),
     "start of counts": (
         {"model": {"type": "poisson_regression"}, "solver": {"start": "local_sgd"}},
-        "solver.start: local_sgd needs a loss of bounded curvature, which model.type: poisson_regression",
+        "solver.start: local_sgd needs a loss of bounded curvature, and the loss is that of",
+    ),
+    "two starts": (
+        {"model": LOGISTIC, "solver": {"start": "local_sgd", "progressive": True}},
+        "solver.progressive: says where to start, and so does solver.start: local_sgd",
     ),
     "crossing": (
         {"model": {**LOGISTIC, "lower": 0.5}},
