@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 
 from hpcml.algorithms.kernels.passes import shard_sums
 from hpcml.algorithms.objective import Objective, Vector
 from hpcml.data import Block, own_runs
 
-__all__ = ["LocalFit", "LocalModel", "local_model", "local_models"]
-
-_FLAT = 1e-10
+__all__ = ["LocalModel", "local_model", "local_models"]
 
 
 class LocalModel(NamedTuple):
@@ -34,52 +31,6 @@ class LocalModel(NamedTuple):
     sums: Vector
     gradient: Vector
     hessian: NDArray[np.float64]
-
-    def fit(self, y: Vector, rho: float, ridge: NDArray[np.float64]) -> LocalFit:
-        """Return ``argmin_m (g + y) . m + (1 + rho) / 2 m^T M m`` with ``M = H + ridge``. Local.
-
-        Zeros where the model is not finite, which the sums then say.
-        """
-        metric = self.hessian + ridge
-        if not np.isfinite(metric).all():
-            return LocalFit(np.zeros_like(y), np.zeros_like(y), 0.0, 0.0, metric)
-        metric, factor = _factored(metric)
-        move = -cho_solve(factor, self.gradient + y) / (1 + rho)
-        pull = metric @ move
-        return LocalFit(move, pull, float(move @ pull), float(y @ cho_solve(factor, y)), metric)
-
-
-class LocalFit(NamedTuple):
-    """A subproblem's answer near the consensus.
-
-    Attributes
-    ----------
-    move : (n_parameters,) array
-        From the consensus.
-    pull : (n_parameters,) array
-        M times the move.
-    square_move, square_y : float
-        ``m^T M m`` and ``y^T M^-1 y``.
-    metric : (n_parameters, n_parameters) array
-        M.
-    """
-
-    move: Vector
-    pull: Vector
-    square_move: float
-    square_y: float
-    metric: NDArray[np.float64]
-
-
-def _factored(H: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
-    """Return H, or the nearest positive matrix where rounding has made it indefinite, and its factor."""
-    try:
-        return H, cho_factor(H)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(H)
-        values = np.maximum(values, _FLAT * max(float(values[-1]), 1e-300))
-        near = np.asarray((vectors * values) @ vectors.T)
-        return near, cho_factor(near)
 
 
 def local_models(objective: Objective, w: Vector, blocks: Iterable[Block]) -> Iterator[LocalModel]:
