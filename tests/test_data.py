@@ -232,14 +232,15 @@ def test_a_range_of_rows():
 def rows_of(data):
     """Every row of this rank's blocks with the shard it lies in, as comparable tuples."""
     found = []
+    first = data.partition.shards_of(data.comm.rank).start
     for block in data.blocks():
         X = block.X.toarray() if sparse.issparse(block.X) else block.X
         shard = np.repeat(np.arange(block.n_shards), np.diff(block.shards))
-        first = data.partition.shards_of(data.comm.rank).start
         for i in range(block.n_rows):
             y = None if block.y is None else block.y[i]
             weight = None if block.weight is None else block.weight[i]
             found.append((int(block.index[i]), int(first + shard[i]), X[i].tobytes(), y, weight))
+        first += block.n_shards
     return found
 
 
@@ -301,6 +302,27 @@ def test_messages_of_an_array_dataset():
     small = {"allreduce": 1, "allgather": 1}
     assert run_threads(2, lambda comm: program(comm, [0, 4096, 5000])) == [small] * 2
     assert run_threads(2, lambda comm: program(comm, [0, 100, 5000])) == [small | {"alltoall": 2}] * 2
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_rows_that_stay_are_not_copied(kind):
+    """Of a rank whose last shard another has rows of, only that shard is copied."""
+    X, borders = np.random.default_rng(0).random((5 * 4096, 4)), [0, 3 * 4096 + 7, 4 * 4096 + 7, 5 * 4096]
+
+    def program(comm):
+        rows = X[borders[comm.rank] : borders[comm.rank + 1]]
+        own, y = kind(rows), rows[:, 0].copy()
+        views = []
+        for block in ArrayDataset(own, y, comm=comm).blocks():
+            values = (block.X.data, own.data) if sparse.issparse(own) else (block.X, own)
+            views.append((block.n_shards, np.shares_memory(*values), np.shares_memory(block.y, y)))
+        return views
+
+    assert run_threads(3, program) == [
+        [(3, True, True), (1, False, False)],
+        [(1, False, False)],
+        [(0, False, False)],
+    ]
 
 
 LAYOUTS = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.rows import pieces, squares
+from hpcml.algorithms.kernels.moments import shard_moments, shard_squares
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block, Dataset
@@ -54,18 +55,13 @@ def fit_scaling(data: Dataset, with_mean: bool, with_std: bool) -> Scaling:
     return make_scaling(first, second, data.n_samples, with_mean, with_std)
 
 
-def sums(block: Block) -> list[Vector]:
-    """Return ``sum w`` and ``sum w x`` of each shard, (n_shards, 1 + n_features). Local."""
-    out = np.zeros((block.n_shards, 1 + block.X.shape[1]))
-    weight = block.weights
-    out[:, 0] = block.shard_sums(weight)
-    for piece in pieces(block):
-        out[piece.shard, 1:] += piece.X.T @ weight[piece.rows]
-    return [out]
+def sums(block: Block) -> Iterator[Vector]:
+    """Yield ``sum w`` and ``sum w x`` of each shard in order, (any, 1 + n_features). Local."""
+    return shard_moments(block)
 
 
-def spreads(block: Block, first: Vector) -> list[Vector]:
-    """Return ``sum w (x - mean)^2`` of each shard, (n_shards, n_features). Local.
+def spreads(block: Block, first: Vector) -> Iterator[Vector]:
+    """Yield ``sum w (x - mean)^2`` of each shard in order, (any, n_features). Local.
 
     Parameters
     ----------
@@ -73,11 +69,7 @@ def spreads(block: Block, first: Vector) -> list[Vector]:
     first : (1 + n_features,) array
         What `sums` add up to over all shards.
     """
-    mean, weights = first[1:] / first[0], block.weights
-    out = np.zeros((block.n_shards, mean.size))
-    for piece in pieces(block):
-        out[piece.shard] += squares(piece.X, weights[piece.rows], mean)
-    return [out]
+    return shard_squares(block, first[1:] / first[0])
 
 
 def make_scaling(first: Vector, second: Vector, n_rows: int, with_mean: bool, with_std: bool) -> Scaling:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
+from hpcml.algorithms.distinct import distinct
 from hpcml.collectives import agreed
 from hpcml.collectives.reproducible import reduce_partials
 from hpcml.data import Block, Dataset, is_csr
@@ -46,7 +47,8 @@ class Survey(NamedTuple):
     classes : (n_classes,) array
         Distinct labels of the rows whose weight is above zero, in order; empty unless they were asked for.
     digest : str
-        Identifies the rows, labels, weights and offsets by content and place, 32 hexadecimal digits (XXH3).
+        Identifies the rows, labels, weights and offsets by content and place, 32 hexadecimal digits (XXH3);
+        zeros if it was not asked for.
     """
 
     n_rows: int
@@ -55,7 +57,9 @@ class Survey(NamedTuple):
     digest: str
 
 
-def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite: bool = False) -> Survey:
+def survey(
+    data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite: bool = False, digest: bool = True
+) -> Survey:
     """Check that X, y, weight and offset are finite and the weights usable; collect labels and a digest.
 
     Collective: one pass, six small messages.
@@ -68,6 +72,8 @@ def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite:
     names : Names
     finite : bool
         X is known to be finite, and is not looked through for that.
+    digest : bool
+        Take the digest too.
 
     Raises
     ------
@@ -76,27 +82,28 @@ def survey(data: Dataset, *, classes: bool, names: Names = _PLAIN_NAMES, finite:
         more than 1,000 classes; it names the first row of the lowest rank that has one.
     """
     found: set[float] = set()
-    digest = np.zeros(_WORDS, np.int64)
+    words = np.zeros(_WORDS, np.int64)
     weights: list[NDArray[np.float64]] = []
     n_rows = 0
     with agreed(data.comm):
         for block in data.blocks():
             check_block(block.without_rows() if finite else block, names)
             n_rows += block.n_rows
-            weights.append(block.shard_sums(block.weights))
-            digest += _block_digest(block)
+            weights.append(_weight_sums(block))
+            if digest:
+                words += _block_digest(block)
             if classes and block.y is not None:
-                found |= set((np.unique(_weighing(block)) + 0.0).tolist())  # -0.0 is 0.0
+                found |= set((distinct(_weighing(block)) + 0.0).tolist())  # -0.0 is 0.0
                 _check_number(found, names)
     labels = sorted(set().union(*data.comm.allgather(sorted(found))))
     _check_number(labels, names)
-    counts, digest = data.comm.allreduce(np.array([n_rows]), digest)
+    counts, words = data.comm.allreduce(np.array([n_rows]), words)
     total = _total(data, weights)
     if counts[0] == 0:
         raise shared(DataError(f"{names.X}: no rows are left for this part of the split"))
     if total <= 0:
         raise shared(DataError(f"{names.weight}: the weights are all zero"))
-    return Survey(int(counts[0]), total, np.array(labels), digest.view(np.uint64).tobytes().hex())
+    return Survey(int(counts[0]), total, np.array(labels), words.view(np.uint64).tobytes().hex())
 
 
 def _check_number(labels: Collection[float], names: Names) -> None:
@@ -109,6 +116,12 @@ def _weighing(block: Block) -> NDArray[np.float64]:
     """Return the labels of rows that weigh: a class of weight zero would have no optimum but infinity."""
     assert block.y is not None
     return block.y if block.weight is None else block.y[block.weight > 0]
+
+
+def _weight_sums(block: Block) -> NDArray[np.float64]:
+    if block.weight is None:
+        return np.diff(block.shards).astype(np.float64)
+    return block.shard_sums(block.weight)
 
 
 def _total(data: Dataset, weights: list[NDArray[np.float64]]) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hpcml.collectives import Communicator, agreed
-from hpcml.data.block import Block, Matrix, canonical, is_csr, make_block, part_of
+from hpcml.data.block import Block, Matrix, canonical, is_csr, make_block, part_of, row_view
 from hpcml.data.moves import make_move
 from hpcml.data.partition import RowPartition, Source, make_partition
 from hpcml.errors import DataError, shared
@@ -27,6 +27,7 @@ class ArrayDataset:
     Collective: three small messages, and where a rank border cuts a shard an exchange in which its rows
     move to the rank that has its first one. The bits of a result then do not depend on how the rows were
     split, nor on their layout in memory: X is used in C order or as canonical CSR, float32 or else float64.
+    X that is so already is not copied, but for the shards whose rows came from other ranks.
 
     Parameters
     ----------
@@ -65,16 +66,22 @@ class ArrayDataset:
         self.n_samples = n
         self.n_features = source.n_features
         self.partition = _owned_by_first_row(make_partition(source, comm.size, runs=runs), starts)
-        rows = _with_whole_shards(comm, self.partition, starts, rows)
-        mine = self.partition.shards_of(comm.rank)
-        self._block = make_block(*rows[:3], mine, self.partition, offset=rows.offset)
+        self._blocks = [
+            make_block(*part[:3], shards, self.partition, offset=part.offset)
+            for part, shards in _whole_shards(comm, self.partition, starts, rows)
+        ]
 
     def blocks(self, shard: int | None = None) -> Iterator[Block]:
-        """Yield all my rows as one block, or those of one shard of mine. Local."""
+        """Yield all my rows, or those of one shard of mine. Local.
+
+        They are one block, or two where rows came from other ranks: those and the rest.
+        """
         if shard is None:
-            yield self._block
-        else:
-            yield part_of(self._block, shard - self.partition.shards_of(self.comm.rank).start)
+            yield from self._blocks
+            return
+        i = shard - self.partition.shards_of(self.comm.rank).start
+        first = self._blocks[0]
+        yield part_of(first, i) if i < first.n_shards else part_of(self._blocks[1], i - first.n_shards)
 
 
 class _Rows(NamedTuple):
@@ -167,13 +174,44 @@ def _owned_by_first_row(partition: RowPartition, starts: NDArray[np.int64]) -> R
     return replace(partition, borders=tuple(int(border) for border in borders))
 
 
-def _with_whole_shards(
+def _whole_shards(
     comm: Communicator, partition: RowPartition, starts: NDArray[np.int64], rows: _Rows
-) -> _Rows:
-    """Return the rows of my shards. Collective where a border cuts a shard."""
+) -> list[tuple[_Rows, range]]:
+    """Return the rows of my shards: those that were here all along as views, and a copy of the others.
+
+    Collective where a border cuts a shard.
+    """
+    mine = partition.shards_of(comm.rank)
     wanted = np.minimum(np.array(partition.borders) * partition.shard_rows, partition.n_samples)
     move = make_move(comm, starts, wanted)
     if move is None:
-        return rows
-    X = move.csr_rows(rows.X) if is_csr(rows.X) else move.rows(rows.X)
-    return _Rows(X, *(None if column is None else move.rows(column) for column in rows[1:]))
+        return [(rows, mine)]
+    # A shard is its first row's rank's, so rows come from later ranks alone.
+    columns = (None if column is None else move.rows(column) for column in rows[1:])
+    came = _Rows(move.csr_rows(rows.X) if is_csr(rows.X) else move.rows(rows.X), *columns)
+    first, stop = move.bounds[comm.rank : comm.rank + 2].tolist()
+    if came.X.shape[0] == 0:
+        return [(_part(rows, first, stop), mine)]
+    n_whole = (stop - first) // partition.shard_rows
+    cut = first + n_whole * partition.shard_rows
+    border = mine.start + n_whole
+    here, there = _part(rows, first, cut), _joined(_part(rows, cut, stop), came)
+    runs = [(here, range(mine.start, border)), (there, range(border, mine.stop))]
+    return runs if n_whole else runs[1:]
+
+
+def _part(rows: _Rows, start: int, stop: int) -> _Rows:
+    """Return some rows as views."""
+    X = row_view(rows.X, start, stop)
+    if is_csr(X):
+        X.has_canonical_format = True  # as all rows have
+    return _Rows(X, *(None if column is None else column[start:stop] for column in rows[1:]))
+
+
+def _joined(first: _Rows, second: _Rows) -> _Rows:
+    if is_csr(first.X):
+        X = sparse.vstack([first.X, second.X], format="csr")
+    else:
+        X = np.concatenate([first.X, second.X])
+    pairs = zip(first[1:], second[1:], strict=True)
+    return _Rows(X, *(None if a is None or b is None else np.concatenate([a, b]) for a, b in pairs))

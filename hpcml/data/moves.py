@@ -32,24 +32,16 @@ class Move:
     bounds: _Indices
 
     def rows(self, values: NDArray[Any], bounds: _Indices | None = None) -> NDArray[Any]:
-        """Return `values` of the rows of my shards; what stays here is not copied unless rows come.
-
-        Collective, two messages.
-        """
+        """Return `values` of the rows that come to me, in order. Collective, two messages."""
         cuts = self.bounds if bounds is None else bounds
         parts = [values[a:b] for a, b in pairwise(cuts)]
-        mine = parts[self.comm.rank]
         parts[self.comm.rank] = values[:0]
         sent = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts]
-        came = [part.view(values.dtype) for part in self.comm.alltoall(sent)]
-        if not any(part.size for part in came):
-            return mine
-        shaped = [part.reshape(-1, *values.shape[1:]) for part in came]
-        shaped[self.comm.rank] = mine
-        return np.concatenate(shaped)
+        came = [part.view(values.dtype).reshape(-1, *values.shape[1:]) for part in self.comm.alltoall(sent)]
+        return np.concatenate(came)
 
     def csr_rows(self, X: Any) -> Any:
-        """Return the CSR rows of my shards. Collective, six messages."""
+        """Return the CSR rows that come to me. Collective, six messages."""
         counts = self.rows(np.diff(X.indptr).astype(np.int64))
         entries = X.indptr[self.bounds].astype(np.int64)
         indices = self.rows(X.indices.astype(np.int64), entries)

@@ -32,6 +32,7 @@ from hpcml.errors import DataError, SpecError
 from hpcml.estimators.blas import one_blas_thread
 from hpcml.estimators.inputs import (
     Rows,
+    assumes_finite,
     check_dataset,
     check_same,
     feature_digest,
@@ -123,7 +124,7 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self._check_parameters(comm)
         with one_blas_thread():
             data, classes = self._training_data(comm, X, y, sample_weight, offset)
-            model, result = self._solved(data, classes)
+            model, result = self._solved(data, classes, checked=not (is_dataset(X) or assumes_finite()))
         self._set_model(model, model.classes if classes is None else classes, _outcome(result))
         if comm.rank == 0 and not result.converged:
             warnings.warn(self._not_converged(), ConvergenceWarning, stacklevel=3)
@@ -191,9 +192,11 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _solved(self, data: Dataset, classes: NDArray[Any] | None) -> tuple[LinearModel, Result]:
-        """Return the model and how it was found. Collective."""
-        found = survey(data, classes=self._kind in CLASSIFIERS, names=_NAMES)
+    def _solved(
+        self, data: Dataset, classes: NDArray[Any] | None, *, checked: bool
+    ) -> tuple[LinearModel, Result]:
+        """Return the model and how it was found; `checked` says that X is known to be finite. Collective."""
+        found = survey(data, classes=self._kind in CLASSIFIERS, names=_NAMES, finite=checked, digest=False)
         self._check_classes(found.classes)
         settings = self._settings(found, classes)
         target = look_at_target(data, make_loss(self._kind, found.classes, settings.power))

@@ -86,7 +86,8 @@ class LinearClassifier(ClassifierMixin, LinearEstimator):  # type: ignore[misc] 
     def _agree_on_target(self, comm: Communicator, target: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
         classes = agree_on_classes(comm, target, self._most_classes)
         # Labels that are not classes have weight zero: any code does.
-        return np.maximum(target.codes(classes), 0.0), classes
+        codes = target.codes(classes)
+        return np.maximum(codes, 0.0, out=codes), classes
 
     def _known_target(self, rows: Rows) -> NDArray[Any]:
         return find_labels(rows.y, None).codes(self.classes_)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn import get_config
 from sklearn.base import BaseEstimator, is_regressor
 from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
@@ -22,6 +23,7 @@ from hpcml.errors import DataError, HpcmlError, SpecError
 
 __all__ = [
     "Rows",
+    "assumes_finite",
     "check_dataset",
     "check_same",
     "feature_digest",
@@ -121,6 +123,11 @@ def feature_digest(estimator: BaseEstimator) -> str:
     if names is None:
         return ""
     return f"{len(names)} names of digest {hashlib.sha256(repr(list(names)).encode()).hexdigest()[:12]}"
+
+
+def assumes_finite() -> bool:
+    """Tell whether scikit-learn was told not to look for NaN and Inf. Local."""
+    return bool(get_config()["assume_finite"])
 
 
 def read_matrix(estimator: BaseEstimator, X: Any) -> Matrix:

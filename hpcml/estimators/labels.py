@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
+from hpcml.algorithms.distinct import Two, find_two
 from hpcml.collectives import Communicator
 from hpcml.errors import DataError
 
@@ -16,6 +17,8 @@ __all__ = ["Labels", "agree_on_classes", "check_classes", "find_labels"]
 _SENT = 1001
 """Labels that a rank tells the others: one more than a classifier takes."""
 _SHOWN = 3
+_WHOLE = 2.0**53
+"""Beyond it scikit-learn's test for whole numbers may say no."""
 
 
 class Labels(NamedTuple):
@@ -25,20 +28,22 @@ class Labels(NamedTuple):
     ----------
     distinct : (n_labels,) array
         In order.
-    place : (rows,) array of int
-        ``distinct[place]`` are the rows' labels.
+    place : (rows,) array of int or bool
+        ``distinct[place]`` are the rows' labels; of two labels, which are the second.
     counted : (n_labels,) array of bool
         Which of them have a row whose weight is not zero.
     """
 
     distinct: NDArray[Any]
-    place: NDArray[np.intp]
+    place: NDArray[np.intp] | NDArray[np.bool_]
     counted: NDArray[np.bool_]
 
     def codes(self, classes: NDArray[Any]) -> NDArray[np.float64]:
         """Return each row's place in `classes`, -1 for a label that is not there. Local."""
         known = {label: code for code, label in enumerate(classes.tolist())}
         codes = [known.get(label, -1) for label in self.distinct.tolist()]
+        if self.place.dtype == bool:
+            return np.where(self.place, float(codes[1]), float(codes[0]))
         return np.array(codes, np.float64)[self.place]
 
 
@@ -50,15 +55,39 @@ def find_labels(y: NDArray[Any], weight: NDArray[np.float64] | None) -> Labels:
     ValueError
         y is no label: continuous, say.
     """
+    two = _two_numbers(y)
+    labels = _sorted_labels(y, weight) if two is None else _labels_of_two(*two, weight)
+    strange = [label for label in labels.distinct.tolist() if not isinstance(label, str | int | float)]
+    if strange:
+        raise DataError(f"y: labels must be strings, numbers or booleans, not {type(strange[0]).__name__}")
+    return labels
+
+
+def _sorted_labels(y: NDArray[Any], weight: NDArray[np.float64] | None) -> Labels:
     if y.size:
         check_classification_targets(y)
     distinct, place = np.unique(y, return_inverse=True)
     used = place if weight is None else place[weight != 0]
-    counted = np.bincount(used, minlength=distinct.size) > 0
-    strange = [label for label in distinct.tolist() if not isinstance(label, str | int | float)]
-    if strange:
-        raise DataError(f"y: labels must be strings, numbers or booleans, not {type(strange[0]).__name__}")
-    return Labels(distinct, place, counted)
+    return Labels(distinct, place, np.bincount(used, minlength=distinct.size) > 0)
+
+
+def _two_numbers(y: NDArray[Any]) -> Two | None:
+    """Return the two whole numbers that y has, which scikit-learn takes for labels, if it has two."""
+    if y.ndim != 1 or y.dtype.kind not in "biuf":
+        return None
+    two = find_two(y)
+    if two is None:
+        return None
+    numbers = two[0].astype(np.float64)
+    return two if ((numbers == np.trunc(numbers)) & (np.abs(numbers) < _WHOLE)).all() else None
+
+
+def _labels_of_two(
+    distinct: NDArray[Any], place: NDArray[np.bool_], weight: NDArray[np.float64] | None
+) -> Labels:
+    used = place if weight is None else place[weight != 0]
+    n_second = np.count_nonzero(used)
+    return Labels(distinct, place, np.array([n_second < used.size, n_second > 0]))
 
 
 def agree_on_classes(comm: Communicator, labels: Labels, most: int) -> NDArray[Any]:

@@ -82,8 +82,10 @@ class PartialFit(LinearEstimator):
         given = kind(self.batch_size, float(self.eta0), self.random_state or 0)
         return choose_solver("sgd", objective, given=given)[0]
 
-    def _solved(self, data: Dataset, classes: NDArray[Any] | None) -> tuple[LinearModel, Result]:
-        model, result = super()._solved(data, classes)
+    def _solved(
+        self, data: Dataset, classes: NDArray[Any] | None, *, checked: bool
+    ) -> tuple[LinearModel, Result]:
+        model, result = super()._solved(data, classes, checked=checked)
         self.t_ = 1.0 + result.n_iter * data.n_samples
         self._place = None
         return model, result
@@ -124,7 +126,8 @@ class PartialFit(LinearEstimator):
 
     def _pass_over(self, data: Dataset, model: LinearModel) -> None:
         """Walk once over the rows. Collective."""
-        found = survey(data, classes=bool(model.classes.size), names=Names(weight="sample_weight"))
+        names = Names(weight="sample_weight")
+        found = survey(data, classes=bool(model.classes.size), names=names, digest=False)
         if np.setdiff1d(found.classes, model.classes).size:
             raise shared(DataError("y has labels that are not in classes, which the first call gave"))
         found = found._replace(classes=model.classes)

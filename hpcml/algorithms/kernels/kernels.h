@@ -75,6 +75,9 @@ struct kernels {
     int (*walk)(const struct rows *, const struct borders *, const struct model *, const struct steps *,
                 double *out);
     void (*sweep)(const struct sweep *, double *v, double *slope);
+    /* d numbers of out a shard; 0, or -1 where memory is short. center is followed by zeros as coef is. */
+    int (*squares)(const struct rows *, const struct borders *, const double *weight, const double *center,
+                   double *out);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;

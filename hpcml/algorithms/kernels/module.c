@@ -268,6 +268,31 @@ static PyObject *walk(PyObject *self, PyObject *args) {
     return done(&held, good);
 }
 
+static PyObject *squares(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *rows, *weight, *shards, *center, *out;
+    struct held held = {.n = 0};
+    struct rows X;
+    struct borders b;
+    const double *s;
+    double *to = NULL;
+    if (!PyArg_ParseTuple(args, "sOOOOO", &name, &rows, &weight, &shards, &center, &out)) return NULL;
+    const struct kernels *k = named(name);
+    int good = k && take_rows(&held, rows, &X) && take_borders(&held, shards, shards, X.n, &b) &&
+               take_vector(&held, weight, "d", X.n, "weight", (const void **)&s) &&
+               take_matrix(&held, out, b.n_shards, X.d, 1, "out", &to) && (to || refuse("out"));
+    double *c = good ? padded(&held, center, X.d) : NULL;
+    if (c) {
+        Py_BEGIN_ALLOW_THREADS
+        good = !k->squares(&X, &b, s, c, to);
+        Py_END_ALLOW_THREADS
+        if (!good) PyErr_NoMemory();
+    }
+    free(c);
+    return done(&held, c && good);
+}
+
 static PyObject *read_bytes(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -309,6 +334,7 @@ static PyMethodDef METHODS[] = {
     {"walk", walk, METH_VARARGS,
      "walk(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
      "metric, shrink), out)"},
+    {"squares", squares, METH_VARARGS, "squares(set, rows, weight, shards, center, out)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
     {NULL, NULL, 0, NULL},
