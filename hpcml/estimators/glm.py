@@ -98,7 +98,7 @@ class PoissonRegressor(_GeneralizedLinear):
         Bound on the certificate: the duality gap relative to half the deviance of the mean of y, or without
         a penalty the largest element of the gradient relative to that of the mean of y.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
-        auto is newton up to 1,000 features, else newton_cg.
+        auto is newton up to 200 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.

@@ -42,7 +42,7 @@ class HuberRegressor(LeastSquares):
         Bound on the certificate: the duality gap relative to the objective at w = 0 and the mean of y, or
         without a penalty the largest element of the gradient relative to that there.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "prox_newton"}, default="auto"
-        auto is newton up to 1,000 features, else lbfgs.
+        auto is newton up to 200 features, else lbfgs.
     memory : int, default=10
         Pairs that lbfgs keeps.
     comm : None, "world" or Communicator, default=None

@@ -44,7 +44,7 @@ class LogisticRegression(LinearClassifier):
         What the weights of a class's rows are multiplied by: 1 for a label that is not there;
         "balanced" is ``sum s / (n_classes sum s of the class)``.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
-        auto is newton up to 1,000 features, else newton_cg; prox_newton with an l1 part. With more than two
+        auto is newton up to 200 features, else newton_cg; prox_newton with an l1 part. With more than two
         classes it is newton_cg, or nesterov with an l1 part, and newton, prox_newton and admm are refused.
     max_iter : int, default=100
     memory : int, default=10

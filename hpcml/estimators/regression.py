@@ -49,7 +49,7 @@ class LinearRegression(LeastSquares):
     tol : float, default=1e-6
         Bound on the certificate: the largest element of the gradient relative to that at zero.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "gram", "admm"}, default="auto"
-        auto is newton up to 1,000 features, else newton_cg.
+        auto is newton up to 200 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.
@@ -116,7 +116,7 @@ class Ridge(LeastSquares):
     tol : float, default=1e-6
         Bound on the certificate: the duality gap relative to the objective at zero.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "gram", "admm"}, default="auto"
-        auto is newton up to 1,000 features, else newton_cg.
+        auto is newton up to 200 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.

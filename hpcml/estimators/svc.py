@@ -39,7 +39,7 @@ class LinearSVC(LinearClassifier):
         What the weights of a class's rows are multiplied by: 1 for a label that is not there;
         "balanced" is ``sum s / (2 sum s of the class)``.
     solver : {"auto", "gd", "nesterov", "lbfgs", "newton", "newton_cg", "prox_newton", "admm"}, default="auto"
-        auto is newton up to 1,000 features, else newton_cg.
+        auto is newton up to 200 features, else newton_cg.
     max_iter : int, default=100
     memory : int, default=10
         Pairs that lbfgs keeps.

@@ -120,7 +120,7 @@ def test_an_l1_penalty_and_bounds():
 
 def test_auto():
     assert choose_solver("auto", joint())[0].name == "newton"
-    wide = heavy(30, 1001)
+    wide = heavy(30, 201)
     assert choose_solver("auto", joint(wide))[0].name == "lbfgs"
     assert choose_solver("auto", joint(wide, l1_ratio=0.5))[0].name == "prox_newton"
     assert choose_solver("newton_cg", joint(scale=2.0))[0].name == "newton_cg"

@@ -60,11 +60,17 @@ struct steps {
     const double *mean, *metric, *shrink;
 };
 
+/* Columns of X that a Hessian is wanted of, in rising order. */
+struct columns {
+    const int64_t *at;
+    int64_t n;
+};
+
 struct kernels {
     const char *name;
-    /* One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
-    int (*sums)(const struct rows *, const struct borders *, const struct model *, int hessian, double *out,
-                int64_t width);
+    /* `hessian` may be NULL. One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
+    int (*sums)(const struct rows *, const struct borders *, const struct model *, const struct columns *hessian,
+                double *out, int64_t width);
     void (*predict)(const struct rows *, const double *coef, double intercept, double *z);
     void (*terms)(const struct loss *, int64_t n, const double *z, const double *y, double *value,
                   double *slope, double *curvature);

@@ -38,8 +38,8 @@ static const struct kernels *named(const char *name) {
 }
 
 static int run_sums(const struct kernels *k, const struct rows *X, const struct borders *b,
-                    const struct model *m, int hessian, const Py_buffer *out) {
-    int64_t width = 2 + X->d + (hessian ? 1 + X->d + X->d * (X->d + 1) / 2 : 0);
+                    const struct model *m, const struct columns *hessian, const Py_buffer *out) {
+    int64_t width = 2 + X->d + (hessian ? 1 + hessian->n + hessian->n * (hessian->n + 1) / 2 : 0);
     if (out->shape[0] != b->n_shards || out->shape[1] != width || out->len != b->n_shards * width * 8)
         return refuse("out");
     int failed;
@@ -48,6 +48,21 @@ static int run_sums(const struct kernels *k, const struct rows *X, const struct 
     Py_END_ALLOW_THREADS
     if (failed) PyErr_NoMemory();
     return !failed;
+}
+
+/* Rising columns of X, or n = -1 for None. */
+static int take_columns(struct held *held, PyObject *object, int64_t d, struct columns *columns) {
+    columns->n = -1;
+    if (object == Py_None) return 1;
+    Py_buffer *view = take(held, object, "l", 1, 0);
+    if (!view) return 0;
+    *columns = (struct columns){view->buf, view->shape[0]};
+    int64_t least = 0;
+    for (int64_t i = 0; i < columns->n; i++) {
+        if (columns->at[i] < least || columns->at[i] >= d) return refuse("columns");
+        least = columns->at[i] + 1;
+    }
+    return 1;
 }
 
 static PyObject *done(struct held *held, int is_good) {
@@ -59,13 +74,13 @@ static PyObject *done(struct held *held, int is_good) {
 static PyObject *sums(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
-    PyObject *rows, *y, *weight, *offset, *shards, *pieces, *loss, *coef, *out;
+    PyObject *rows, *y, *weight, *offset, *shards, *pieces, *loss, *coef, *hessian, *out;
     struct held held = {.n = 0};
     struct rows X;
     struct borders b;
     struct model m;
-    int hessian;
-    if (!PyArg_ParseTuple(args, "sO(OOO)(OO)O(Od)pO", &name, &rows, &y, &weight, &offset, &shards, &pieces, &loss,
+    struct columns columns;
+    if (!PyArg_ParseTuple(args, "sO(OOO)(OO)O(Od)OO", &name, &rows, &y, &weight, &offset, &shards, &pieces, &loss,
                           &coef, &m.intercept, &hessian, &out))
         return NULL;
     const struct kernels *k = named(name);
@@ -73,11 +88,11 @@ static PyObject *sums(PyObject *self, PyObject *args) {
                take_vector(&held, y, "d", X.n, "y", (const void **)&m.y) &&
                take_vector(&held, weight, "d", X.n, "weight", (const void **)&m.weight) &&
                take_vector(&held, offset, "d", X.n, "offset", (const void **)&m.offset) &&
-               take_loss(loss, &m.loss);
+               take_loss(loss, &m.loss) && take_columns(&held, hessian, X.d, &columns);
     Py_buffer *to = good ? take(&held, out, "d", 2, 1) : NULL;
     double *w = to ? padded(&held, coef, X.d) : NULL;
     m.coef = w;
-    good = w && run_sums(k, &X, &b, &m, hessian, to);
+    good = w && run_sums(k, &X, &b, &m, columns.n < 0 ? NULL : &columns, to);
     free(w);
     return done(&held, good);
 }
@@ -323,7 +338,7 @@ static PyObject *instruction_sets(PyObject *self, PyObject *args) {
 
 static PyMethodDef METHODS[] = {
     {"sums", sums, METH_VARARGS,
-     "sums(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), hessian, out)"},
+     "sums(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), columns, out)"},
     {"predict", predict, METH_VARARGS, "predict(set, rows, coef, intercept, out)"},
     {"terms", terms, METH_VARARGS, "terms(set, loss, z, y, (value, slope, curvature))"},
     {"softmax_sums", softmax_sums, METH_VARARGS,

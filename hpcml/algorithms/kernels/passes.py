@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hpcml.algorithms.kernels import plain
 from hpcml.algorithms.kernels.choice import chosen, compiled
-from hpcml.algorithms.kernels.rows import n_sums, some_columns
+from hpcml.algorithms.kernels.rows import n_sums
 from hpcml.algorithms.losses import Loss, Squared
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.data import Block, Matrix, is_csr, run_of
@@ -56,13 +56,9 @@ def shard_sums(
         yield from softmax_sums(block, cast("Softmax", loss), coef, np.asarray(intercept))
     elif not _is_compiled(block.X):
         yield from plain.shard_sums(block, loss, coef, intercept, columns)
-    elif columns is None or columns.size == block.X.shape[1]:
-        for run in _runs(block, 8 * n_sums(block.X.shape[1], columns)):
-            yield _sums(run, loss, coef, intercept, hessian=columns is not None)
     else:
-        row_bytes = 8 * columns.size * block.n_rows / max(block.n_shards, 1)
-        for run in _runs(block, max(8 * n_sums(block.X.shape[1], columns), row_bytes)):
-            yield _with_columns(run, loss, coef, intercept, columns)
+        for run in _runs(block, 8 * n_sums(block.X.shape[1], columns)):
+            yield _sums(run, loss, coef, intercept, columns)
 
 
 def _runs(block: Block, shard_bytes: float) -> Iterator[Block]:
@@ -76,30 +72,13 @@ def _runs(block: Block, shard_bytes: float) -> Iterator[Block]:
 
 
 def _sums(
-    block: Block, loss: Loss, coef: Vector, intercept: Intercept, *, hessian: bool
+    block: Block, loss: Loss, coef: Vector, intercept: Intercept, columns: NDArray[np.int64] | None
 ) -> NDArray[np.float64]:
-    d = block.X.shape[1]
-    out = np.empty((block.n_shards, n_sums(d, np.arange(d) if hessian else None)))
+    out = np.empty((block.n_shards, n_sums(block.X.shape[1], columns)))
     labels, borders = (block.y, block.weight, block.offset), (block.shards, block.pieces)
     model = (np.ascontiguousarray(coef, np.float64), float(intercept))
-    _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, hessian, out)
+    _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, columns, out)
     return out
-
-
-def _with_columns(
-    block: Block, loss: Loss, coef: Vector, intercept: Intercept, columns: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the partials of rows that lie in the cache, the Hessian from a copy of its columns."""
-    first = _sums(block, loss, coef, intercept, hessian=False)
-    y = np.zeros(block.n_rows) if block.y is None else block.y
-    z = raw_prediction(block, coef, intercept)
-    terms = np.empty((3, block.n_rows))
-    _module().terms(chosen(), loss.formula, z, y, tuple(terms))
-    curvature = terms[2] * block.weights
-    # Least squares at zero with these weights has the Hessian that is wanted.
-    some = replace(block, X=some_columns(block.X, columns), y=None, weight=curvature, offset=None)
-    second = _sums(some, Squared(), np.zeros(columns.size), 0.0, hessian=True)
-    return np.concatenate([first, second[:, 2 + columns.size :]], axis=1)
 
 
 def hessian_product(block: Block, curvature: Vector, v: Vector, v0: Intercept) -> Iterator[Vector]:

@@ -40,18 +40,36 @@ static void sparse_chunk(const struct rows *X, const struct model *m, int64_t ro
         sparse_chunk_as(X, m, row, n, c, g, sums, 0);
 }
 
-/* Rows of the triangle: h x_j x_k lies at H[j (d + 1) + k] for j <= k, with column d for the ones. */
-static void sparse_gram(const struct rows *X, int64_t row, int n, const double *h, double *H) {
-    int64_t d = X->d, width = d + 1;
+/* The Hessian of n columns of CSR rows, and a row's entries in them. */
+struct triangle {
+    int64_t n;
+    const int32_t *place; /* of each column of X, -1 where it has none; NULL where all have their own */
+    int32_t *at;
+    double *x, *H; /* (n + 1, n + 1): the last column is that of the ones */
+};
+
+static int64_t picked_entries(const struct rows *X, int64_t row, const struct triangle *T) {
+    int64_t n = 0;
+    for (int64_t k = pointer(X, row), stop = pointer(X, row + 1); k < stop; k++) {
+        int32_t at = T->place ? T->place[X->indices[k]] : X->indices[k];
+        T->at[n] = at;
+        T->x[n] = entry(X, k, X->is_single);
+        n += at >= 0;
+    }
+    return n;
+}
+
+/* h x_j x_k lies at H[j (n + 1) + k] for j <= k. */
+static void sparse_gram(const struct rows *X, int64_t row, int n, const double *h, const struct triangle *T) {
+    int64_t d = T->n, width = d + 1;
     for (int i = 0; i < n; i++) {
-        int64_t stop = pointer(X, row + i + 1);
-        for (int64_t k = pointer(X, row + i); k < stop; k++) {
-            double hx = h[i] * entry(X, k, X->is_single);
-            double *to = H + X->indices[k] * width;
-            for (int64_t l = k; l < stop; l++)
-                to[X->indices[l]] = __builtin_fma(hx, entry(X, l, X->is_single), to[X->indices[l]]);
+        int64_t stop = picked_entries(X, row + i, T);
+        for (int64_t k = 0; k < stop; k++) {
+            double hx = h[i] * T->x[k];
+            double *to = T->H + T->at[k] * width;
+            for (int64_t l = k; l < stop; l++) to[T->at[l]] = __builtin_fma(hx, T->x[l], to[T->at[l]]);
             to[d] += hx;
         }
-        H[d * width + d] += h[i];
+        T->H[d * width + d] += h[i];
     }
 }

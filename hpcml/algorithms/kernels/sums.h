@@ -8,6 +8,7 @@
 #include "dense.h"
 #include "newton.h"
 #include "sparse.h"
+#include "hessian.h"
 
 static double *zeros(int64_t n) {
     double *p = aligned_alloc(64, (size_t)whole(n > 0 ? n : 1, 8) * sizeof(double));
@@ -17,7 +18,7 @@ static double *zeros(int64_t n) {
 
 /* [sum of losses, sum r, X' r] of a block, added to out; with G or H its share of the matrix too. */
 static void add_block(const struct rows *X, const struct model *m, int64_t start, int64_t stop, double *g,
-                      double *out, const struct gram *G, double *H) {
+                      double *out, const struct hessian *H) {
     struct chunk c;
     struct lanes sums;
     UNROLL for (int p = 0; p < P; p++) sums.value[p] = sums.slope[p] = vset(0.0);
@@ -28,8 +29,7 @@ static void add_block(const struct rows *X, const struct model *m, int64_t start
             sparse_chunk(X, m, row, n, &c, out + 2, &sums);
         else
             dense_chunk(X, m, row, n, &c, g, &sums);
-        if (G) add_gram(X, row, n, c.h, G);
-        if (H) sparse_gram(X, row, n, c.h, H);
+        if (H) add_hessian(H, X, row, n, c.h);
     }
     out[0] += sum_lanes(sums.value);
     out[1] += sum_lanes(sums.slope);
@@ -37,39 +37,23 @@ static void add_block(const struct rows *X, const struct model *m, int64_t start
         for (int64_t j = 0; j < X->d; j++) out[2 + j] += g[j];
 }
 
-/* [sum h, X' h, upper triangle of X' diag(h) X] */
-static void write_matrix(int64_t d, const struct gram *G, const double *H, double *out) {
-#define AT(i, j) (H ? H + (i) * (d + 1) + (j) : gram_at(G, i, j))
-    *out++ = *AT(d, d);
-    for (int64_t i = 0; i < d; i++) *out++ = *AT(i, d);
-    for (int64_t i = 0; i < d; i++)
-        for (int64_t j = i, stop; j < d; j = stop) {
-            stop = H || j / NR * NR + NR > d ? d : j / NR * NR + NR;
-            memcpy(out, AT(i, j), (size_t)(stop - j) * sizeof(double));
-            out += stop - j;
-        }
-#undef AT
-}
-
-static int sums(const struct rows *X, const struct borders *b, const struct model *m, int hessian, double *out,
-                int64_t width) {
-    int64_t d = X->d, size = !hessian ? 0 : X->indices ? (d + 1) * (d + 1) : gram_size(d);
-    double *g = zeros(whole(d, PANEL)), *work = zeros(size);
+static int sums(const struct rows *X, const struct borders *b, const struct model *m, const struct columns *C,
+                double *out, int64_t width) {
+    double *g = zeros(whole(X->d, PANEL)), *work = zeros(C ? hessian_size(X, C) : 0);
     if (!g || !work) {
         free(g);
         free(work);
         return -1;
     }
-    struct gram gram = make_gram(d, work);
-    const struct gram *G = hessian && !X->indices ? &gram : NULL;
-    double *H = hessian && X->indices ? work : NULL;
+    struct hessian hessian;
+    const struct hessian *H = C ? &hessian : NULL;
+    if (C) hessian = make_hessian(X, C, work);
     for (int64_t shard = 0, piece = 0; shard < b->n_shards; shard++, out += width) {
         memset(out, 0, (size_t)width * sizeof(double));
-        if (H) memset(H, 0, (size_t)size * sizeof(double));
-        if (G) clear_gram(G);
+        if (H) clear_hessian(H);
         for (; piece < b->n_pieces && b->pieces[piece] < b->shards[shard + 1]; piece++)
-            add_block(X, m, b->pieces[piece], b->pieces[piece + 1], g, out, G, H);
-        if (hessian) write_matrix(d, G, H, out + 2 + d);
+            add_block(X, m, b->pieces[piece], b->pieces[piece + 1], g, out, H);
+        if (H) write_hessian(H, out + 2 + X->d);
     }
     free(g);
     free(work);

@@ -173,7 +173,17 @@ def test_what_is_no_number_stays_none(kernels, bad):
 class TestTheDoor:
     """The extension refuses what would make it read beyond an array."""
 
-    def call(self, rows=None, y=None, shards=(0, 4), pieces=(0, 4), coef=None, out=None, loss="squared"):
+    def call(
+        self,
+        rows=None,
+        y=None,
+        shards=(0, 4),
+        pieces=(0, 4),
+        coef=None,
+        out=None,
+        loss="squared",
+        columns=None,
+    ):
         from hpcml.algorithms.kernels.choice import compiled
 
         rows = (np.ones((4, 3)),) if rows is None else rows
@@ -181,7 +191,7 @@ class TestTheDoor:
         out = np.empty((1, 5)) if out is None else out
         borders = (np.array(shards), np.array(pieces))
         compiled().sums(
-            COMPILED[0], rows, (y, None, None), borders, (loss, 0.0, 0.0), (coef, 0.0), False, out
+            COMPILED[0], rows, (y, None, None), borders, (loss, 0.0, 0.0), (coef, 0.0), columns, out
         )
 
     def test_what_is_right_passes(self):
@@ -193,6 +203,10 @@ class TestTheDoor:
             {"y": np.ones(3)}, {"coef": np.ones(2)}, {"out": np.empty((1, 4))}, {"out": np.empty((2, 5))},
             {"out": np.empty((1, 10))[:, ::2]}, {"shards": (0, 5)}, {"pieces": (0, 5)}, {"shards": (2, 0)},
             {"pieces": (-1, 4)}, {"loss": "hinge"},
+            {"columns": np.array([0, 3]), "out": np.empty((1, 11))},
+            {"columns": np.array([-1]), "out": np.empty((1, 8))},
+            {"columns": np.array([1, 1]), "out": np.empty((1, 11))},
+            {"columns": np.array([2]), "out": np.empty((1, 5))},
             {"rows": (np.ones(9), np.zeros(9, np.int32), np.array([0, 3, 6, 9, 12]), 3)},
         ],
         ids=str,
