@@ -119,7 +119,7 @@ class Model:
     scale: float | str = key(
         auto_or(number("(0, inf)"), "joint"),
         "joint",
-        doc="of Huber's loss: of the residuals; joint fits it too",
+        doc="of huber_regression: the scale of the residuals; joint finds it with the weights",
     )
     n_clusters: int | None = key(optional(integer("[1, inf)")), None, later=True, doc="number of clusters")
     init: str | Path = key(
@@ -204,7 +204,6 @@ class Solver:
             "sgd",
             later=(
                 "proximal_gd",
-                "local_sgd",
             ),
         ),
         "auto",
@@ -222,7 +221,7 @@ class Solver:
         doc="gd's steps; auto is bb, constant 1 over the largest curvature, a number that step",
     )
     progressive: bool | str = key(
-        auto_or(boolean()), "auto", doc="start on growing samples of shards; auto where that saves passes"
+        auto_or(boolean()), "auto", doc="start on growing samples of shards, for gd, nesterov, lbfgs, Newton's; auto where it saves passes"
     )
     rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
     adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
@@ -241,10 +240,10 @@ class Solver:
     )
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
     start: str = key(
-        choice("zero", "local_sgd"), "zero", doc="where it starts: zero, or a pass of SGD a shard"
+        choice("zero", "local_sgd"), "zero", doc="where any solver starts: zero, or the average of a pass of SGD in each shard"
     )
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
-    epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family")
+    epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family; now max_iter")
     batch_size: int | str = key(auto_or(integer("[1, inf)")), "auto", doc="SGD's rows of a mini-batch, about")
     learning_rate: float = key(number("(0, inf)"), 1.0, doc="SGD's first step times the largest curvature")
     averaging: bool = key(boolean(), False, doc="SGD: average iterates, do not reduce variance")

@@ -267,7 +267,7 @@ LATER = [
     ("data.missing", "mode", "error, mean, median, most_frequent, drop or indicator"),
     ("data.split.method", "column", "(available: hash, file, none)"),
     ("model.type", "kmeans", "(available: logistic_regression, linear_regression, "),
-    ("solver.name", "local_sgd", "'local_sgd' is not available"),
+    ("solver.name", "proximal_gd", "'proximal_gd' is not available"),
     ("solver.reduction", "native", "(available: reproducible)"),
     ("evaluation.metrics", "[mae]", "'mae' is not available"),
     ("task", "clustering", "(available: classification, regression)"),
