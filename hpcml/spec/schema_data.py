@@ -183,7 +183,7 @@ class Data:
     x: str = key(_NAME, "X", doc="HDF5 dataset or group of the features")
     y: str = key(_NAME, "y", doc="HDF5 dataset of the target")
     weight: str | None = key(optional(_NAME), None, doc="dataset of the row weights")
-    offset: str | None = key(optional(_NAME), None, doc="dataset of what is added to x . w + b, one number a row")
+    offset: str | None = key(optional(_NAME), None, doc="dataset of what is added to x . w + b")
     exposure: str | None = key(
         optional(_NAME), None, doc="dataset of exposures: offsets are their logarithms"
     )

@@ -221,7 +221,9 @@ class Solver:
         doc="gd's steps; auto is bb, constant 1 over the largest curvature, a number that step",
     )
     progressive: bool | str = key(
-        auto_or(boolean()), "auto", doc="start on growing samples of shards, for gd, nesterov, lbfgs, Newton's; auto where it saves passes"
+        auto_or(boolean()),
+        "auto",
+        doc="start on growing samples of shards; auto where that saves passes; not for ADMM, gram, sgd",
     )
     rho: float | str = key(auto_or(number("(0, inf)")), "auto", doc="ADMM's first penalty parameter")
     adapt_rho: str = key(choice("relative", "none"), "relative", doc="how rho adapts")
@@ -240,7 +242,9 @@ class Solver:
     )
     coordinator: str = key(choice("rank0", "dedicated"), "rank0", later=True, doc="who coordinates")
     start: str = key(
-        choice("zero", "local_sgd"), "zero", doc="where any solver starts: zero, or the average of a pass of SGD in each shard"
+        choice("zero", "local_sgd"),
+        "zero",
+        doc="where any solver starts: at zero, or at the average of a pass of SGD in each shard",
     )
     memory: int = key(integer("[1, inf)"), 10, doc="pairs that lbfgs keeps")
     epochs: int = key(integer("[1, inf)"), 5, later=True, doc="passes of the SGD family; now max_iter")
