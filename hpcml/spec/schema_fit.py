@@ -202,9 +202,7 @@ class Solver:
             "async_admm",
             "fista",
             "sgd",
-            later=(
-                "proximal_gd",
-            ),
+            later=("proximal_gd",),
         ),
         "auto",
         doc="the method; auto chooses by data and spec alone",
