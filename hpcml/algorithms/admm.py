@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.damping import DAMPED, LARGEST_RHO, is_no_higher, is_rounding
+from hpcml.algorithms.line_search import search
 from hpcml.algorithms.objective import Objective, Point, Vector
 from hpcml.algorithms.running_sums import RunningSums
 from hpcml.algorithms.workshop import make_term
@@ -16,16 +16,16 @@ from hpcml.algorithms.workshop import make_term
 __all__ = ["ADMM"]
 
 _ADAPTS = 50
-"""Sweeps in which rho follows the residuals; from then on it grows, where the objective rose, or stays."""
+"""Sweeps in which rho follows the residuals."""
+_FASTEST = 4.0
 
 
 class _State(NamedTuple):
-    """`y` is the sum of the duals, `square` that of the step to the point, which has the whole Hessian."""
+    """`y` is the sum of the duals; the point has the whole Hessian."""
 
     point: Point
     rho: float
     y: Vector
-    square: float
     n_sweeps: int
     stuck: bool
 
@@ -48,9 +48,9 @@ class ADMM:
 
     In these norms both residuals are changes of the duals: that of x_k - z is ``||y_k' - y_k|| / rho``, that
     of x_k's move rho times as much as a change of ``y_k'``. They need no scale, and are alike at rho = 1,
-    which rho goes to, by at most a factor of 4 a sweep. There, z' is the step of the proximal Newton method;
-    a larger rho shortens it. Where the objective rose, the step is dropped, the duals begin anew and rho
-    grows fourfold. After 50 sweeps it falls no more.
+    which rho goes to, by at most a factor of 4 a sweep, for 50 sweeps. There, z' is the step of the proximal
+    Newton method. Where the objective does not fall enough at z', the consensus stops short of it, where a
+    line search says, and the duals begin anew; where it falls nowhere on the way, rho is 1 from then on.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class ADMM:
     relaxation : float
         Between 0 and 2; 1 is none. At rho = 1 the consensus does not depend on it.
     adapts : bool
-        Whether rho follows the residuals and the objective. If not, every step to a finite objective is kept.
+        Whether rho follows the residuals and the objective. If not, any finite step is taken.
 
     References
     ----------
@@ -79,7 +79,7 @@ class ADMM:
         """Return the state at w. Collective, one pass and two messages."""
         point = objective.evaluate(w, columns=objective.all_columns)
         is_over = not point.is_finite or not point.gradient.any()
-        return _State(point, self.rho, -_slope(objective, point), np.inf, 0, is_over)
+        return _State(point, self.rho, -_slope(objective, point), 0, is_over)
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state. Collective, one pass and one message as a rule."""
@@ -87,32 +87,26 @@ class ADMM:
         slope, hessian = _slope(objective, point), _curvature(objective, point)
         term = make_term(state.y, slope, hessian, np.zeros_like(slope), rho)
         sums = RunningSums(objective, point.w, rho, term.sums)
-        z = sums.minimum(point.w)
-        move = z - point.w
-        square = sums.square(move)
-        if is_rounding(square, state.square, point.value):
-            return state._replace(stuck=True)
-        new = objective.evaluate(z, columns=objective.all_columns, window=point.window)
-        if not (is_no_higher(new, point) if self.adapts else new.is_finite):
-            return self._dropped(state, slope)
+        move = sums.minimum(point.w) - point.w
+        new, t = self._moved(objective, point, move)
+        if t == 0.0:
+            return state._replace(rho=1.0, y=-slope, stuck=rho == 1.0 or not self.adapts)
         y = term.y + (self.relaxation - 1) * (term.y - state.y - rho * (hessian @ move))
-        return _State(new, self._balanced(state), y, square, state.n_sweeps + 1, False)
+        y = y if t == 1.0 else -_slope(objective, new)
+        return _State(new, self._balanced(state), y, state.n_sweeps + 1, False)
 
-    def _dropped(self, state: _State, slope: Vector) -> _State:
-        """Return the same point with more damping."""
-        return state._replace(
-            rho=DAMPED * state.rho,
-            y=-slope,
-            square=np.inf,
-            n_sweeps=state.n_sweeps + 1,
-            stuck=not self.adapts or state.rho > LARGEST_RHO,
-        )
+    def _moved(self, objective: Objective, point: Point, move: Vector) -> tuple[Point, float]:
+        """Return the next point, and its share of the move; 0 where there is none. Collective."""
+        if self.adapts:
+            return search(objective, point, move, 1.0, columns=objective.all_columns)
+        new = objective.evaluate(point.w + move, columns=objective.all_columns, window=point.window)
+        return (new, 1.0) if new.is_finite and move.any() else (point, 0.0)
 
     def _balanced(self, state: _State) -> float:
         """Return rho, nearer to where both residuals are alike."""
         if not self.adapts or state.n_sweeps >= _ADAPTS:
             return state.rho
-        return float(np.clip(1.0, state.rho / DAMPED, state.rho * DAMPED))
+        return float(np.clip(1.0, state.rho / _FASTEST, state.rho * _FASTEST))
 
 
 def _slope(objective: Objective, point: Point) -> Vector:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.damping import DAMPED, LARGEST_RHO, is_no_higher, is_rounding
 from hpcml.algorithms.local_models import local_models
 from hpcml.algorithms.meeting import LAGS, Outcome, Pace, meet
 from hpcml.algorithms.objective import Objective, Point, Vector
@@ -22,6 +21,11 @@ from hpcml.errors import SpecError, shared
 
 __all__ = ["AsyncADMM"]
 
+_DAMPED = 4.0
+"""What rho is multiplied by where the objective rose; half of that is taken back where it fell."""
+_LARGEST_RHO = 1e8
+_ROUNDING = 1e-9
+_TINY = 1e-15
 _MOST_PARAMETERS = 8000
 """A letter holds a Hessian, and no message is longer than 256 MiB."""
 
@@ -132,7 +136,8 @@ class AsyncADMM:
         sums = self._sums(objective, state)
         z = sums.minimum(w)
         first = sums.square(z - w)
-        if is_rounding(first, state.first, state.point.value):
+        is_rounding = state.first <= _TINY * abs(state.point.value) and first > 0.25 * state.first
+        if is_rounding or not first > 0:
             return state._replace(stuck=True)
         shop = self._workshop(objective, state)
         data, parts = objective.data, shop.parts
@@ -164,16 +169,18 @@ class AsyncADMM:
     ) -> _State:
         """Return the state at the new point, or at the old one with more damping."""
         lags, updates = state.lags + met.lags, state.updates + met.updates
-        if is_no_higher(swept.point, state.point) if self.adapts else swept.point.is_finite:
-            return _arrived(swept, max(self.rho, 2 * state.rho / DAMPED), first, False, lags, updates)
+        old, new = state.point.value, swept.point.value
+        is_finite = swept.point.is_finite
+        if is_finite and (not self.adapts or new <= old + _ROUNDING * abs(old)):
+            return _arrived(swept, max(self.rho, 2 * state.rho / _DAMPED), first, False, lags, updates)
         gradient, _ = unpacked(state.sums, state.sum_y.size)
         return state._replace(
-            rho=DAMPED * state.rho,
+            rho=_DAMPED * state.rho,
             sum_y=-gradient,
             y=Sharded(-parts[:, : gradient.size]),
             parts=Transient(parts),
             first=np.inf,
-            stuck=not self.adapts or state.rho > LARGEST_RHO,
+            stuck=not self.adapts or state.rho > _LARGEST_RHO,
             lags=lags,
             updates=updates,
         )

@@ -42,8 +42,8 @@ def refusal(name, kind, penalty):
         return f"solver {name} needs a penalty with a gradient"
     if name == "gram" and kind != "linear_regression":
         return "solver gram is for the squared loss"
-    if name == "admm" and kind not in BOUNDED:
-        return "solver admm needs a loss of bounded curvature"
+    if name in ("admm", "async_admm", "sgd") and kind not in BOUNDED:
+        return f"solver {name} needs a loss of bounded curvature"
     return ""
 
 
