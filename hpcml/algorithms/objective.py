@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from typing import NamedTuple
@@ -246,19 +246,26 @@ class Objective:
 
     def line(self, w: Vector, direction: Vector) -> Line:
         """Return the objective along ``w + t direction``: one pass, no message. Local."""
-        lines = []
         base, slope = self.to_raw(w), self.to_raw(direction)
+        k, margins = self.loss.n_outputs, []
         for block in self.data.blocks():
-            z, q = raw_prediction(block, *base), raw_prediction(block.without_offset(), *slope)
-            lines.append((block, z, q))
-        return Line(self, w, direction, tuple((block.without_rows(), z, q) for block, z, q in lines))
+            both = np.empty((block.n_rows, 2, k))
+            both[:, 0] = raw_prediction(block, *base).reshape(-1, k)
+            if np.any(slope[0]):
+                both[:, 1] = raw_prediction(block.without_offset(), *slope).reshape(-1, k)
+            else:  # the intercept alone: X is not needed
+                both[:, 1] = slope[1]
+            margins.append(_margins(block, both))
+        return Line(self, w, direction, tuple(margins))
 
 
 @dataclass(frozen=True)
 class Line:
     """The objective on a line, from cached margins: no pass over X.
 
-    z = X w and q = X p are kept, (rows,) each; then ``F(w + t p)`` needs ``z + t q`` alone.
+    z = X w and q = X p are kept, (rows,) each; then ``F(w + t p)`` needs ``z + t q`` alone: the loss of rows
+    of two columns, z and q, which the block of a margin has in the place of X. For several outputs z and q
+    are (rows, k), and the block has no columns.
     """
 
     objective: Objective
@@ -271,6 +278,8 @@ class Line:
 
         def sums(margin: tuple[Block, Vector, Vector], t: float) -> Vector:
             block, z, q = margin
+            if z.ndim == 1:
+                return self._sums(block, t)[:, 0]
             losses = self.objective.loss.terms(z + t * q, _labels(block)).value
             return block.shard_sums(_weighted(block, losses))
 
@@ -280,17 +289,29 @@ class Line:
         return np.asarray(losses + [self.objective.penalty.value(w) for w in points], np.float64)
 
     def derivatives(self, step: float) -> tuple[float, float]:
-        """Return slope and curvature of the mean loss at a step. Collective, two messages."""
-        partials = []
-        for block, z, q in self.margins:
-            terms = self.objective.loss.terms(z + step * q, _labels(block))
-            first, second = _weighted(block, terms.slope * q), _weighted(block, terms.curvature * q * q)
-            partials.append(np.stack([block.shard_sums(first), block.shard_sums(second)], axis=1))
+        """Return slope and curvature of the mean loss at a step. Collective, two messages.
+
+        For one output.
+        """
+        # The gradient's element of q, and the Hessian's of q and q.
+        partials = [self._sums(block, step, np.arange(2))[:, [3, -1]] for block, _, _ in self.margins]
         slope, curvature = self._reduced(partials, 2) / self.objective.total_weight
         return float(slope), float(curvature)
 
+    def _sums(self, block: Block, step: float, columns: NDArray[np.int64] | None = None) -> Vector:
+        along = shard_sums(block, self.objective.loss, np.array([1.0, step]), 0.0, columns)
+        return np.concatenate([np.zeros((0, n_sums(2, columns))), *along])
+
     def _reduced(self, partials: list[Vector], n: int) -> Vector:
         return reduce_partials(self.objective.data.comm, lambda: partials, n).total
+
+
+def _margins(block: Block, both: Vector) -> tuple[Block, Vector, Vector]:
+    """Return a block and the z and q of its rows, from both, (rows, 2, outputs)."""
+    if both.shape[2] > 1:
+        return block.without_rows(), both[:, 0], both[:, 1]
+    pair = both[:, :, 0]
+    return replace(block, X=pair, offset=None), pair[:, 0], pair[:, 1]
 
 
 def _labels(block: Block) -> Vector:
