@@ -61,8 +61,11 @@ def _measured(comm: Communicator, partials: Partials, n: int) -> NDArray[np.int6
     """Return the window over the terms of all ranks, (n,). Collective, one message."""
     largest = np.zeros(n)
     for chunk in partials():
-        finite = np.where(np.isfinite(chunk), np.abs(chunk), 0.0)
-        largest = np.maximum(largest, finite.max(axis=0, initial=0.0))
+        size = np.abs(chunk)
+        peak = size.max(axis=0, initial=0.0)
+        if not np.isfinite(peak).all():
+            peak = np.where(np.isfinite(size), size, 0.0).max(axis=0)
+        largest = np.maximum(largest, peak)
     exponents = np.where(largest > 0, np.frexp(largest)[1], _LOWEST - _HEADROOM).astype(np.int64)
     (top,) = comm.allreduce(exponents, op="max")
     # 2^1024 is above every double, so a window needs no headroom there.
