@@ -49,17 +49,27 @@ KERNELS = Path("hpcml", "algorithms", "kernels")
 # optional: without a compiler hpcml installs and computes with NumPy. Each file asks for its instruction set
 # itself, and the module chooses when it runs, so one build serves every machine of an architecture. Products
 # are joined to sums only where the source says so, and nothing is reordered: the bits are promised.
+FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-fast-math", "-fvisibility=hidden"]
+
 compiled = Extension(
     "hpcml.algorithms.kernels._compiled",
     sources=[str(path) for path in sorted(KERNELS.glob("*.c"))],
     depends=[str(path) for path in sorted(KERNELS.glob("*.h"))],
-    extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fno-fast-math", "-fvisibility=hidden"],
+    extra_compile_args=FLAGS,
+    py_limited_api=True,
+    optional=True,
+)
+
+limbs = Extension(
+    "hpcml.collectives._limbs",
+    sources=["hpcml/collectives/_limbs.c"],
+    extra_compile_args=FLAGS,
     py_limited_api=True,
     optional=True,
 )
 
 setup(
     cmdclass={"build_py": BuildWithHomes},
-    ext_modules=[compiled],
+    ext_modules=[compiled, limbs],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -140,9 +140,10 @@ def test_a_plain_install_holds_jobs_and_slurm(tmp_path):
             p.name for p in (ROOT / home).glob("*") if p.suffix in {".py", ".rst", ".sbatch", ".sh", ".yaml"}
         }
         assert {p.name for p in (site / "hpcml" / home).glob("*")} == here
-    names = {p.name for p in (site / "hpcml" / "algorithms" / "kernels").iterdir()}
-    assert not [name for name in names if name.endswith((".c", ".h"))]
-    assert bool(shutil.which("cc") or shutil.which("gcc")) == ("_compiled.abi3.so" in names)
+    for home, name in (("algorithms/kernels", "_compiled.abi3.so"), ("collectives", "_limbs.abi3.so")):
+        names = {p.name for p in (site / "hpcml" / home).iterdir()}
+        assert not [name for name in names if name.endswith((".c", ".h"))]
+        assert bool(shutil.which("cc") or shutil.which("gcc")) == (name in names)
     code = "import hpcml; print(hpcml.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.collectives.communicator import Array, Communicator
+from hpcml.collectives.limbs import LIMB, add
 from hpcml.errors import CollectiveError, shared
 
 __all__ = ["Reduced", "reduce_partials", "reproducible_sum"]
 
-_LIMB = 38
 _HEADROOM = 8
 _LOOSE = 16
 _LOWEST = -960
@@ -61,43 +61,26 @@ def _measured(comm: Communicator, partials: Partials, n: int) -> NDArray[np.int6
     """Return the window over the terms of all ranks, (n,). Collective, one message."""
     largest = np.zeros(n)
     for chunk in partials():
-        finite = np.where(np.isfinite(chunk), np.abs(chunk), 0.0)
-        largest = np.maximum(largest, finite.max(axis=0, initial=0.0))
+        size = np.abs(chunk)
+        peak = size.max(axis=0, initial=0.0)
+        if not np.isfinite(peak).all():
+            peak = np.where(np.isfinite(size), size, 0.0).max(axis=0)
+        largest = np.maximum(largest, peak)
     exponents = np.where(largest > 0, np.frexp(largest)[1], _LOWEST - _HEADROOM).astype(np.int64)
     (top,) = comm.allreduce(exponents, op="max")
     # 2^1024 is above every double, so a window needs no headroom there.
     return np.asarray(np.clip(top + _HEADROOM, _LOWEST, 1024), np.int64)
 
 
-def _cut(scaled: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the sums of three limbs over the first axis, (3, n); every step is exact."""
-    limbs = np.empty((3, scaled.shape[1]), np.int64)
-    for i in range(3):
-        whole = np.rint(scaled)
-        limbs[i] = whole.astype(np.int64).sum(axis=0)
-        scaled = (scaled - whole) * 2.0**_LIMB
-    return limbs
-
-
 def _added(partials: Partials, window: NDArray[np.int64]) -> _Local:
     """Add this rank's terms within `window`."""
-    scale = np.ldexp(1.0, _LIMB - window)
-    limbs = np.zeros((3, window.size), np.int64)
-    occupied = np.zeros(window.size, bool)
+    scale = np.ldexp(1.0, LIMB - window)
+    limbs, largest = np.zeros((3, window.size), np.int64), np.zeros(window.size)
     missed = nonfinite = 0
     for chunk in partials():
-        with np.errstate(over="ignore"):  # what overflows here has missed the window
-            scaled = chunk * scale
-        size = np.abs(scaled).max(axis=0, initial=0.0)
-        if not (size < 2.0**_LIMB).all():
-            bad = ~np.isfinite(chunk)
-            nonfinite += int(bad.any())
-            missed += int((np.abs(scaled[~bad]) >= 2.0**_LIMB).any())
-            scaled = np.where(bad | (np.abs(scaled) >= 2.0**_LIMB), 0.0, scaled)
-            size = np.abs(scaled).max(axis=0)
-        limbs += _cut(scaled)
-        occupied |= size >= 2.0 ** (_LIMB - _LOOSE)
-    return _Local(limbs, occupied, missed, nonfinite)
+        found = add(chunk, scale, limbs, largest)
+        missed, nonfinite = missed + found.missed, nonfinite + found.nonfinite
+    return _Local(limbs, largest >= 2.0 ** (LIMB - _LOOSE), missed, nonfinite)
 
 
 def _paired(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -114,9 +97,9 @@ def _unpaired(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 def _carried(limbs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the same numbers with 0 <= low, middle < 2^38; high alone has the sign."""
     high, middle, low = limbs
-    middle = middle + (low >> _LIMB)
-    high = high + (middle >> _LIMB)
-    return high, middle & ((1 << _LIMB) - 1), low & ((1 << _LIMB) - 1)
+    middle = middle + (low >> LIMB)
+    high = high + (middle >> LIMB)
+    return high, middle & ((1 << LIMB) - 1), low & ((1 << LIMB) - 1)
 
 
 def _rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -129,9 +112,9 @@ def _rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.
     lower = (high & ((1 << 31) - 1)).astype(np.float64)
     first = upper + lower
     rest = lower - (first - upper)
-    rest = rest + (middle * 2.0**-_LIMB + low * 2.0 ** (-2 * _LIMB))
+    rest = rest + (middle * 2.0**-LIMB + low * 2.0 ** (-2 * LIMB))
     with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.ldexp(sign * (first + rest), window - _LIMB), np.float64)
+        return np.asarray(np.ldexp(sign * (first + rest), window - LIMB), np.float64)
 
 
 def _with_nonfinite(
