@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import SGDClassifier as ClassifierTwin
 from sklearn.linear_model import SGDRegressor as RegressorTwin
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from hpcml.algorithms.linear_model import LinearModel, ModelSettings
@@ -215,15 +216,18 @@ class SGDRegressor(PartialFit, LeastSquares):  # type: ignore[override]  # _kind
     """A linear regression, fitted by mini-batches of the rows of all ranks.
 
     It minimises ``(1 / sum s) sum_i s_i loss(y_i, x_i . w + b) + alpha penalty(w)`` as SGDClassifier does,
-    for the loss ``(y - z)^2 / 2``. For an optimum to many digits Ridge, Lasso and ElasticNet are faster.
+    for the loss ``(y - z)^2 / 2``, or Huber's of r = y - z, ``r^2 / 2`` up to epsilon, then ``epsilon (|r| -
+    epsilon / 2)``. For an optimum to many digits Ridge, Lasso and ElasticNet are faster.
 
     Parameters
     ----------
-    loss : {"squared_error"}, default="squared_error"
+    loss : {"squared_error", "huber"}, default="squared_error"
         The others of scikit-learn are refused.
-    penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, random_state, eta0, batch_size
+    penalty, alpha, l1_ratio, fit_intercept, max_iter, tol
         As of SGDClassifier.
-    warm_start, average, comm
+    epsilon : float, default=0.1
+        Of Huber's loss, in units of y.
+    random_state, eta0, batch_size, warm_start, average, comm
         As of SGDClassifier.
 
     Attributes
@@ -236,14 +240,15 @@ class SGDRegressor(PartialFit, LeastSquares):  # type: ignore[override]  # _kind
         As of SGDClassifier.
     """
 
-    _kinds: ClassVar[dict[str, str]] = {"squared_error": "linear_regression"}
+    _kinds: ClassVar[dict[str, str]] = {"squared_error": "linear_regression", "huber": "huber_regression"}
     _refused: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("huber", "epsilon_insensitive", "squared_epsilon_insensitive"),
-        "is not there; take 'squared_error'",
+        ("epsilon_insensitive", "squared_epsilon_insensitive"),
+        "is not there; take 'huber'",
     )
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **PartialFit._parameter_constraints,
         "loss": [StrOptions(set(_kinds))],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -256,6 +261,7 @@ class SGDRegressor(PartialFit, LeastSquares):  # type: ignore[override]  # _kind
         fit_intercept: bool = True,
         max_iter: int = 1000,
         tol: float = 1e-3,
+        epsilon: float = 0.1,
         random_state: int | None = None,
         eta0: float = 1.0,
         batch_size: int | None = None,
@@ -270,6 +276,7 @@ class SGDRegressor(PartialFit, LeastSquares):  # type: ignore[override]  # _kind
         self.fit_intercept = fit_intercept
         self.max_iter = max_iter
         self.tol = tol
+        self.epsilon = epsilon
         self.random_state = random_state
         self.eta0 = eta0
         self.batch_size = batch_size
@@ -284,6 +291,9 @@ class SGDRegressor(PartialFit, LeastSquares):  # type: ignore[override]  # _kind
         """
         return self._partial_fit(X, y, sample_weight, np.zeros(0))
 
+    def _settings(self, found: Survey, classes: NDArray[Any] | None) -> ModelSettings:
+        return replace(super()._settings(found, classes), epsilon=self.epsilon, scale=1.0)
+
     def _make_twin(self) -> Any:
         return RegressorTwin(
             self.loss,
@@ -291,5 +301,6 @@ class SGDRegressor(PartialFit, LeastSquares):  # type: ignore[override]  # _kind
             alpha=self.alpha,
             l1_ratio=self.l1_ratio,
             fit_intercept=self.fit_intercept,
+            epsilon=self.epsilon,
             random_state=self.random_state,
         )
