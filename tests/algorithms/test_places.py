@@ -19,7 +19,8 @@ from hpcml.io.read.table import open_table
 
 D, N = 6, 700
 SHARD = 64 * D * 8
-NAMES = [name for name in SOLVERS if name != "fista"]
+# fista is nesterov by another name; the bits of async_admm depend on who came when.
+NAMES = [name for name in SOLVERS if name not in ("fista", "async_admm")]
 
 
 @pytest.fixture(scope="module")
