@@ -146,7 +146,7 @@ def check_rows(table: HDF5Table, X: Any, ranges: Any = RANGES) -> None:
             assert rows.X.dtype == table.dtype
             assert rows.X.shape == (stop - start, X.shape[1])
             np.testing.assert_array_equal(dense(rows.X), X[start:stop].astype(table.dtype))
-            for found, wanted in zip(rows[1:], columns, strict=True):
+            for found, wanted in zip((rows.y, rows.weight), columns, strict=True):
                 if found is not None:
                     assert found.dtype == np.float64
                     np.testing.assert_array_equal(found, wanted[start:stop])
