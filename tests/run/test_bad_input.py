@@ -238,7 +238,7 @@ CASES: dict[str, Case] = {
     "unknown key": Case(
         "solver.tolerance: unknown key; did you mean solver.tol?", keys={"solver__tolerance": 1}, code=2
     ),
-    "l1": Case("model.penalty", keys={"model__penalty": "l1"}, code=2),
+    "l1": Case("bounds have none; take prox_newton, fista or auto", keys={"model__penalty": "l1"}, code=2),
     "two ways of strength": Case("alpha and C both say the strength", keys={"model__C": 1.0}, code=2),
     "metric of another task": Case(
         "rmse does not fit model.type: logistic_regression", keys={"evaluation__metrics": ["rmse"]}, code=2

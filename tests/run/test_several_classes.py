@@ -90,4 +90,4 @@ def test_a_solver_for_two_classes_is_refused(ran, tmp_path):
     lines = [["run", JOB, *where, f"solver.name={name}"] for name in ("newton", "admm")]
     for ranks in small.commands(2, lines, tmp_path / "on2", timeout=60):
         assert {rank.code for rank in ranks} == {2}
-        assert "not built for the softmax loss of 10 classes" in ranks[0].stderr
+        assert "does not take the softmax loss of 10 classes" in ranks[0].stderr

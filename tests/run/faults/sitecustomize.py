@@ -3,7 +3,7 @@
 HPCML_TEST_FAULT is JSON: {"where": "module:name", "rank": r, "call": n, "action": A} lets the n-th call of
 a function on rank r raise ("raise"), be killed ("kill") or stop for ever after it has done its work ("stop"),
 wait for a command of another process first ("command", with "command": ARGV), or raise an OSError as often as
-"times" says ("errno", with "errno": NUMBER);
+"times" says ("errno", with "errno": NUMBER). With "thread": NAME only calls in a thread of this name count;
 {"modules": FOLDER} lets each rank write the modules that it has imported, and its threads, when it ends.
 """
 
@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 FAULT = json.loads(os.environ["HPCML_TEST_FAULT"])
@@ -33,7 +34,8 @@ def plant() -> None:
     calls = iter(range(1, 1 << 30))
 
     def faulty(*args, **keywords):
-        first, number = FAULT.get("call", 1), next(calls)
+        counts = FAULT.get("thread") in (None, threading.current_thread().name)
+        first, number = FAULT.get("call", 1), next(calls) if counts else 0
         wrong = first <= number < first + FAULT.get("times", 1)
         if wrong and FAULT["action"] == "raise":
             raise RuntimeError("a bug was planted here")
