@@ -47,7 +47,7 @@ def test_a_frozen_rank_is_named_and_the_job_ended(spmd, tmp_path):
 def test_a_rank_at_work_is_named_and_waited_for(spmd, tmp_path):
     done = spmd(
         3,
-        program("if comm.rank == 1: time.sleep(6)", name_after=0.6, end_after=4.0),
+        program("if comm.rank == 1: time.sleep(6)", name_after=1.5, end_after=4.0),
         tmp_path,
         timeout=30,
         check=0,
