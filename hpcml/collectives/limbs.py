@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +52,7 @@ def add(
     return Found(*function(np.ascontiguousarray(chunk, np.float64), scale, limbs, largest))
 
 
+@lru_cache(1)
 def compiled_add() -> Adder | None:
     """Return the compiled function, or None where it was not built. Local."""
     try:
