@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.kernels.choice import chosen
-from hpcml.algorithms.kernels.passes import _is_compiled, _module, _rows, _runs, shard_sums
+from hpcml.algorithms.kernels.passes import compiled_rows, is_compiled, module, runs, shard_sums
 from hpcml.algorithms.kernels.rows import pieces, squares
 from hpcml.algorithms.losses import Squared
 from hpcml.data import Block
@@ -38,12 +38,12 @@ def shard_squares(block: Block, center: Vector) -> Iterator[Vector]:
     block : Block
     center : (n_features,) array
     """
-    if not _is_compiled(block.X):
+    if not is_compiled(block.X):
         yield _squares(block, center)
         return
-    for run in _runs(block, 8 * max(center.size, 1)):
+    for run in runs(block, 8 * max(center.size, 1)):
         out = np.empty((run.n_shards, center.size))
-        _module().squares(chosen(), _rows(run.X), run.weight, run.shards, center, out)
+        module().squares(chosen(), compiled_rows(run.X), run.weight, run.shards, center, out)
         yield out
 
 

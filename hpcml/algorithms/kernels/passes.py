@@ -23,7 +23,17 @@ from hpcml.data import Block, Matrix, is_csr, run_of
 if TYPE_CHECKING:
     from hpcml.algorithms.losses.softmax import Softmax
 
-__all__ = ["hessian_product", "n_sums", "raw_prediction", "shard_sums", "softmax_sums"]
+__all__ = [
+    "compiled_rows",
+    "hessian_product",
+    "is_compiled",
+    "module",
+    "n_sums",
+    "raw_prediction",
+    "runs",
+    "shard_sums",
+    "softmax_sums",
+]
 
 Vector = NDArray[np.float64]
 
@@ -54,14 +64,14 @@ def shard_sums(
     """
     if loss.n_outputs > 1:
         yield from softmax_sums(block, cast("Softmax", loss), coef, np.asarray(intercept))
-    elif not _is_compiled(block.X):
+    elif not is_compiled(block.X):
         yield from plain.shard_sums(block, loss, coef, intercept, columns)
     else:
-        for run in _runs(block, 8 * n_sums(block.X.shape[1], columns)):
+        for run in runs(block, 8 * n_sums(block.X.shape[1], columns)):
             yield _sums(run, loss, coef, intercept, columns)
 
 
-def _runs(block: Block, shard_bytes: float) -> Iterator[Block]:
+def runs(block: Block, shard_bytes: float) -> Iterator[Block]:
     """Yield runs of shards for which what is made of each, of `shard_bytes`, stays small together."""
     step = max(1, int(_PARTIAL_BYTES // shard_bytes))
     if step >= block.n_shards:
@@ -77,7 +87,7 @@ def _sums(
     out = np.empty((block.n_shards, n_sums(block.X.shape[1], columns)))
     labels, borders = (block.y, block.weight, block.offset), (block.shards, block.pieces)
     model = (np.ascontiguousarray(coef, np.float64), float(intercept))
-    _module().sums(chosen(), _rows(block.X), labels, borders, loss.formula, model, columns, out)
+    module().sums(chosen(), compiled_rows(block.X), labels, borders, loss.formula, model, columns, out)
     return out
 
 
@@ -108,10 +118,12 @@ def raw_prediction(block: Block, coef: Vector, intercept: Intercept) -> Vector:
     """Return ``X @ coef + intercept + offset``, (rows,); ``X @ coef.T + intercept`` for several outputs."""
     if coef.ndim == 2:
         return _raw_predictions(block, coef, np.asarray(intercept))
-    if not _is_compiled(block.X):
+    if not is_compiled(block.X):
         return plain.raw_prediction(block, coef, intercept)
     z = np.empty(block.X.shape[0])
-    _module().predict(chosen(), _rows(block.X), np.ascontiguousarray(coef, np.float64), float(intercept), z)
+    module().predict(
+        chosen(), compiled_rows(block.X), np.ascontiguousarray(coef, np.float64), float(intercept), z
+    )
     return z if block.offset is None else np.add(z, block.offset, out=z)
 
 
@@ -130,29 +142,29 @@ def softmax_sums(
         Probabilities p: then ``z = X coef^T + intercept`` is a direction q, the loss ``q^T h q / 2`` and the
         slope h q, with ``h = diag(p) - p p^T``.
     """
-    if not _is_compiled(block.X):
+    if not is_compiled(block.X):
         from hpcml.algorithms.kernels import softmax
 
         yield from softmax.shard_sums(block, loss, coef, intercept, known)
         return
     width, start = 1 + coef.shape[0] * (1 + coef.shape[1]), 0
     model = _classes(loss.classes, coef, intercept)
-    for run in _runs(block, 8 * width):
+    for run in runs(block, 8 * width):
         p = None if known is None else known[start : start + run.n_rows]
         out, start = np.empty((run.n_shards, width)), start + run.n_rows
         labels, borders = (run.y, run.weight, p), (run.shards, run.pieces)
-        _module().softmax_sums(chosen(), _rows(run.X), labels, borders, model, out)
+        module().softmax_sums(chosen(), compiled_rows(run.X), labels, borders, model, out)
         yield out
 
 
 def _raw_predictions(block: Block, coef: Vector, intercept: Vector) -> NDArray[np.float64]:
-    if not _is_compiled(block.X):
+    if not is_compiled(block.X):
         from hpcml.algorithms.kernels import softmax
 
         return softmax.raw_predictions(block, coef, intercept)
     z = np.empty((block.X.shape[0], len(coef)))
     model = _classes(np.arange(len(coef)), coef, intercept)
-    _module().softmax_scores(chosen(), _rows(block.X), model, z)
+    module().softmax_scores(chosen(), compiled_rows(block.X), model, z)
     return z
 
 
@@ -162,11 +174,12 @@ def _classes(labels: ArrayLike, coef: Vector, intercept: Vector) -> tuple[Vector
     return first, second, third
 
 
-def _module() -> Any:
+def module() -> Any:
+    """Return the extension module, for rows that it takes. Local."""
     return compiled()
 
 
-def _is_compiled(X: Matrix) -> bool:
+def is_compiled(X: Matrix) -> bool:
     """Tell whether the compiled kernels take X.
 
     The answer must be the same on every rank: it follows from what ranks agree on, the type of X and
@@ -176,7 +189,7 @@ def _is_compiled(X: Matrix) -> bool:
     return chosen() != "numpy" and is_float and X.shape[1] <= _MOST_COLUMNS
 
 
-def _rows(X: Matrix) -> tuple[Any, ...]:
+def compiled_rows(X: Matrix) -> tuple[Any, ...]:
     """Return X as the compiled kernels take it.
 
     SciPy widens the indices of a matrix with many entries, whatever its columns.

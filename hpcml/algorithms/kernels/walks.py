@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.choice import chosen, compiled
-from hpcml.algorithms.kernels.passes import _is_compiled, _rows
+from hpcml.algorithms.kernels.choice import chosen
+from hpcml.algorithms.kernels.passes import compiled_rows, is_compiled, module
 from hpcml.algorithms.losses import Loss
 from hpcml.data import Block, row_view
 
@@ -59,11 +59,12 @@ def shard_walks(block: Block, loss: Loss, coef: Vector, intercept: float, steps:
     steps : Steps
     """
     out = np.empty((block.n_shards, coef.size + 1))
-    if _is_compiled(block.X):
+    if is_compiled(block.X):
         borders, start = (block.shards, block.pieces), (np.ascontiguousarray(coef), float(intercept))
-        module: Any = compiled()
         labels = (block.y, block.weight, block.offset)
-        module.walk(chosen(), _rows(block.X), labels, borders, loss.formula, start, tuple(steps), out)
+        module().walk(
+            chosen(), compiled_rows(block.X), labels, borders, loss.formula, start, tuple(steps), out
+        )
         return out
     for i in range(block.n_shards):
         out[i] = _walk(block, (int(block.shards[i]), int(block.shards[i + 1])), loss, coef, intercept, steps)
