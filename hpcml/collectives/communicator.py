@@ -71,7 +71,7 @@ class Communicator(Protocol):
         """Return the communicator of the ranks that gave the same `color`. Collective."""
 
     def node(self) -> Communicator:
-        """Return the communicator of the ranks that share this node's memory. Collective."""
+        """Return the ranks that share this node's memory. Collective at its first call, Local after it."""
 
     def mailbox(self) -> Mailbox:
         """Return the mailbox of these ranks. Collective at its first call, Local after it."""

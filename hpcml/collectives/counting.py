@@ -34,6 +34,7 @@ class CountingCommunicator:
         self.calls: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._node: Communicator | None = None
 
     @contextmanager
     def _counted(self, verb: str, n_bytes: int = 0) -> Iterator[None]:
@@ -69,9 +70,11 @@ class CountingCommunicator:
             return self.comm.split(color)
 
     def node(self) -> Communicator:
-        """Collective. See Communicator.node; the part does not count."""
-        with self._counted("node"):
-            return self.comm.node()
+        """Collective at its first call. See Communicator.node; the part does not count."""
+        if self._node is None:
+            with self._counted("node"):
+                self._node = self.comm.node()
+        return self._node
 
     def mailbox(self) -> Mailbox:
         """Collective at its first call. See Communicator.mailbox; its letters do not count."""

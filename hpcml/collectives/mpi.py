@@ -45,6 +45,7 @@ class MPICommunicator:
         self.activity: Activity | None = None
         self._sequence = 0
         self._mailbox: Mailbox | None = None
+        self._node: Communicator | None = None
 
     @property
     def handle(self) -> MPI.Comm:
@@ -105,9 +106,11 @@ class MPICommunicator:
             return MPICommunicator(self._comm.Split(color, self.rank))
 
     def node(self) -> Communicator:
-        """Collective. See Communicator.node."""
-        with self._in("node"):
-            return MPICommunicator(self._comm.Split_type(MPI.COMM_TYPE_SHARED, self.rank))
+        """Collective at its first call. See Communicator.node."""
+        if self._node is None:
+            with self._in("node"):
+                self._node = MPICommunicator(self._comm.Split_type(MPI.COMM_TYPE_SHARED, self.rank))
+        return self._node
 
     def mailbox(self) -> Mailbox:
         """Collective at its first call. See Communicator.mailbox."""

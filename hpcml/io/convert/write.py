@@ -32,7 +32,7 @@ def write_table(
 ) -> str:
     """Write X, y, names and attributes; return the content digest.
 
-    Collective, fourteen small messages. The file is complete or absent; an older one stays until the rename.
+    Collective, fifteen small messages. The file is complete or absent; an older one stays until the rename.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def write_table(
     with output_file(comm, destination, arrays, decorate) as file:
         with agreed(comm), writing(destination):
             _write_rows(file, coded, recipe, first=comm.rank == 0)
-            file.sync()
+        file.sync()
         with agreed(comm), writing(destination):
             mine = _unit_digests(file, arrays, comm.rank, comm.size)
         digest = _digest(arrays, coded, comm.allgather(mine))

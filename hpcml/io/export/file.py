@@ -78,8 +78,8 @@ def export(
 ) -> int:
     """Write the rows of an HDF5 file in another format; return how many.
 
-    Collective, four messages for each 4 MiB of rows a rank, and at most twenty more. The file is the same to
-    the byte for any number of ranks, and complete or absent.
+    Collective, four messages for each 4 MiB of rows a rank, and at most twenty-four more. The file is the
+    same to the byte for any number of ranks, and complete or absent.
 
     csv, jsonl and parquet have a column for each column of X, with the names in `feature_names` or x0, x1,
     ..., and y last, as texts where the file has `classes`. libsvm has indices from 1. npy has X alone; y

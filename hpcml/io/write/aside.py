@@ -14,10 +14,11 @@ __all__ = ["replacing_together"]
 
 @contextmanager
 def replacing_together(comm: Communicator, path: Path, outdated: Path | None = None) -> Iterator[Path]:
-    """Give all ranks one name to write aside; afterwards the file stands at `path`, synced by every rank.
+    """Give all ranks one name to write aside; afterwards the file stands at `path`, synced by every node.
 
-    Collective, five small messages. The directory is made. An older file stays until the rename; the new one
-    is removed when the work fails.
+    Collective, six small messages and, the first time, those that find the node. One rank of a node syncs:
+    its system holds what all of them wrote. The directory is made. An older file stays until the rename; the
+    new one is removed when the work fails.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ def replacing_together(comm: Communicator, path: Path, outdated: Path | None = N
     OutputError
         For want of space, quota or permission.
     """
+    node = comm.node()
     with ExitStack() as stack:
         aside = ""
         with agreed(comm):
@@ -38,8 +40,10 @@ def replacing_together(comm: Communicator, path: Path, outdated: Path | None = N
                 aside = str(stack.enter_context(replacing(path)))
         name = Path(comm.bcast(aside))
         yield name
+        with agreed(comm):  # nobody writes any more
+            pass
         with agreed(comm), writing(path):
-            if comm.rank > 0:  # the first rank does so before the rename
+            if comm.rank > 0 and node.rank == 0:  # the first rank does so before the rename
                 sync(name)
         with agreed(comm), writing(path):
             if outdated is not None and comm.rank == 0:

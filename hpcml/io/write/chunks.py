@@ -67,7 +67,7 @@ def write_file(
 ) -> None:
     """Write an HDF5 file with the rows of `batches`.
 
-    Collective, per round of a unit a rank one small message, or six where there are chunks; eleven more
+    Collective, per round of a unit a rank one small message, or six where there are chunks; fourteen more
     for the file. The file has the same bytes for any number of ranks, and is complete or absent; an older one
     stays until the rename. A rank holds a unit and its stored chunks at a time.
 

@@ -188,8 +188,11 @@ class OutputFile:
                 write_all(self._handle, chunk.content, place)
 
     def sync(self) -> None:
-        """Let other machines see what this rank wrote. Local; an OSError may come."""
-        os.fsync(self._handle)
+        """Let other machines see what this node wrote, when all its ranks have. Collective."""
+        node = self._comm.node()
+        with agreed(self._comm), writing(self._destination):
+            if node.rank == 0:
+                os.fsync(self._handle)
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Give an attribute that was laid out another value of its type; the first rank does it. Local."""

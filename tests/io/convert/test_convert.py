@@ -496,7 +496,7 @@ def messages(folder: Path, n: int) -> int:
 
 
 def test_messages_do_not_grow_with_the_rows(tmp_path: Path) -> None:
-    assert messages(tmp_path, 20) == messages(tmp_path, 2000) == 37
+    assert messages(tmp_path, 20) == messages(tmp_path, 2000) == 40
 
 
 PROGRAM = """

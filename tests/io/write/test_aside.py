@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nodes import Nodes
 
 from hpcml.collectives import Communicator, CountingCommunicator, agreed, run_threads
 from hpcml.errors import DataError, OutputError
@@ -44,7 +45,7 @@ def test_all_ranks_write_one_file(tmp_path: Path, size: int, older: bool) -> Non
     assert os.listdir(path.parent) == ["f"] and not index.exists()
 
 
-def test_every_rank_has_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_node_has_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, events = tmp_path / "f", []
     fsync, replace = os.fsync, os.replace
 
@@ -58,7 +59,7 @@ def test_every_rank_has_synced_before_the_rename(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", renamed)
-    run_threads(3, lambda comm: write(comm, path))
+    run_threads(5, lambda comm: write(Nodes(comm, 3), path))
     assert events == ["sync", "sync", "sync", "rename", "sync"]  # the last one is of the directory
 
 
@@ -119,7 +120,7 @@ def test_messages(tmp_path: Path) -> None:
             comm.allgather(None)
         return dict(counting.calls)
 
-    assert run_threads(3, program) == [{"allreduce": 3, "bcast": 1}] * 3
+    assert run_threads(3, program) == [{"allreduce": 4, "bcast": 1, "node": 1}] * 3
 
 
 PROGRAM = """

@@ -139,7 +139,7 @@ def test_only_sizes_travel_and_rounds_shrink_with_ranks(tmp_path):
         return dict(counting.calls)
 
     alone, together = (run_threads(n, program)[0] for n in (1, 4))
-    assert set(alone) == set(together) == {"allreduce", "allgather", "bcast"}
+    assert set(alone) == set(together) == {"allreduce", "allgather", "bcast", "node"}
     assert sum(together.values()) < sum(alone.values()) / 2
 
 
@@ -154,8 +154,8 @@ def test_messages_for_a_file_and_a_round(tmp_path, storage, a_round):
         write_file(counting, tmp_path / "f.h5", [batch], lambda file: None)
         return sum(n * (1 if verb == "allreduce" else 2) for verb, n in counting.calls.items())
 
-    assert run_threads(1, program) == [11 + 2 * a_round]
-    assert run_threads(3, program) == [11 + a_round] * 3
+    assert run_threads(1, program) == [14 + 2 * a_round]
+    assert run_threads(3, program) == [14 + a_round] * 3
 
 
 def test_an_error_of_one_rank_is_that_of_all(tmp_path):
