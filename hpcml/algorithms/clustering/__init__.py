@@ -1,0 +1,1 @@
+"""Groups of rows around centres."""
