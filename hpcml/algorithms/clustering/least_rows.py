@@ -100,12 +100,13 @@ def _least(keys: Vector, n: int) -> NDArray[np.int64]:
         at = np.sort(np.concatenate([below, equal[: n - below.size]]))
     else:
         at = np.arange(keys.size)
-    return at[keys[at] < np.inf]
+    return np.asarray(at[keys[at] < np.inf])
 
 
 def _first(keys: Vector, index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Return the places of the n least keys in order."""
-    return np.asarray(np.lexsort((index, keys))[:n])
+    order: NDArray[np.int64] = np.lexsort((index, keys))
+    return order[:n]
 
 
 def _everyones(
@@ -115,7 +116,7 @@ def _everyones(
     received = comm.alltoall([mine.view(np.uint8)] * comm.size)
     halves = [part.view(np.int64).reshape(2, -1) for part in received]
     bits, numbers = np.concatenate(halves, axis=1)
-    return bits.view(np.float64), numbers
+    return bits.view(np.float64), np.asarray(numbers)
 
 
 def _summed(comm: Communicator, rows: NDArray[np.float64]) -> NDArray[np.float64]:
