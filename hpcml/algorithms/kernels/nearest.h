@@ -172,7 +172,8 @@ static void panel_lows(const struct search *s, int64_t row, int64_t panel, const
 
 INLINE float least_of(const float *lows, int64_t n) {
     fvec least = fload(lows);
-    for (int64_t i = F; i < n; i += F) least = fmin_of(least, fload(lows + i));
+    for (int64_t i = 0; i < n; i += PLACES)
+        UNROLL for (int v = 0; v < VECTORS; v++) least = fmin_of(least, fload(lows + i + v * F));
     return fleast(least);
 }
 
@@ -204,10 +205,11 @@ static void meet(const struct search *s, int i, int32_t label, double distance) 
     if (!(bound >= *floor)) *floor = bound;
 }
 
-/* Where `low` stands first among n numbers, whole vectors of them. */
+/* Where `low` stands first among n numbers, whole panels of them. One branch a panel: which one is not foreseen. */
 INLINE int64_t place_of(const float *lows, int64_t n, float low) {
-    for (int64_t i = 0; i < n; i += F) {
-        unsigned found = fequal(fload(lows + i), fset(low));
+    for (int64_t i = 0; i < n; i += PLACES) {
+        unsigned found = 0;
+        UNROLL for (int v = 0; v < VECTORS; v++) found |= fequal(fload(lows + i + v * F), fset(low)) << v * F;
         if (found) return i + __builtin_ctz(found);
     }
     return n - 1;
