@@ -15,6 +15,7 @@ if _TYPE_CHECKING:
     from hpcml.estimators import (
         ElasticNet,
         GammaRegressor,
+        GaussianRandomProjection,
         HuberRegressor,
         Lasso,
         LinearRegression,
@@ -24,6 +25,7 @@ if _TYPE_CHECKING:
         Ridge,
         SGDClassifier,
         SGDRegressor,
+        SparseRandomProjection,
         TweedieRegressor,
     )
     from hpcml.estimators.loading import load_model
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ElasticNet",
     "GammaRegressor",
+    "GaussianRandomProjection",
     "HuberRegressor",
     "Lasso",
     "LinearRegression",
@@ -42,6 +45,7 @@ __all__ = [
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
+    "SparseRandomProjection",
     "TweedieRegressor",
     "__version__",
     "load_model",
@@ -51,6 +55,7 @@ __all__ = [
 _HOMES = {
     "ElasticNet": "estimators",
     "GammaRegressor": "estimators",
+    "GaussianRandomProjection": "estimators",
     "HuberRegressor": "estimators",
     "Lasso": "estimators",
     "LinearRegression": "estimators",
@@ -60,6 +65,7 @@ _HOMES = {
     "Ridge": "estimators",
     "SGDClassifier": "estimators",
     "SGDRegressor": "estimators",
+    "SparseRandomProjection": "estimators",
     "TweedieRegressor": "estimators",
     "load_model": "estimators.loading",
     "open_hdf5": "io.dataset",

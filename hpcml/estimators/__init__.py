@@ -13,6 +13,7 @@ from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.huber import HuberRegressor
 from hpcml.estimators.logistic import LogisticRegression
+from hpcml.estimators.random_projection import GaussianRandomProjection, SparseRandomProjection
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
 from hpcml.estimators.svc import LinearSVC
@@ -20,6 +21,7 @@ from hpcml.estimators.svc import LinearSVC
 __all__ = [
     "ElasticNet",
     "GammaRegressor",
+    "GaussianRandomProjection",
     "HuberRegressor",
     "Lasso",
     "LinearRegression",
@@ -30,6 +32,7 @@ __all__ = [
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
+    "SparseRandomProjection",
     "TweedieRegressor",
     "estimator_from_model",
 ]
