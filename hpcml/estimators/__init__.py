@@ -14,6 +14,7 @@ from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegres
 from hpcml.estimators.huber import HuberRegressor
 from hpcml.estimators.kmeans import KMeans
 from hpcml.estimators.logistic import LogisticRegression
+from hpcml.estimators.minibatch_kmeans import MiniBatchKMeans
 from hpcml.estimators.random_projection import GaussianRandomProjection, SparseRandomProjection
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
@@ -29,6 +30,7 @@ __all__ = [
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
+    "MiniBatchKMeans",
     "Outcome",
     "PoissonRegressor",
     "Ridge",

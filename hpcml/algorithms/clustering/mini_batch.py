@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.batches import Batch, make_batches
-from hpcml.algorithms.clustering.reassignment import Drawn, draw, drawn_rows, place, starved
+from hpcml.algorithms.clustering.least_rows import LeastRows
+from hpcml.algorithms.clustering.metrics import inertia
+from hpcml.algorithms.clustering.reassignment import drawing, place, starved
 from hpcml.algorithms.kernels.nearest import cluster_sums, nearest
-from hpcml.algorithms.reduction import Ballot, reduce_blocks, reduce_stream
+from hpcml.algorithms.reduction import Ballot, reduce_stream
 from hpcml.data import Block, Dataset, own_runs
 
 __all__ = [
@@ -21,7 +23,6 @@ __all__ = [
     "MiniBatchProgress",
     "MiniBatchResult",
     "MiniBatchState",
-    "inertia_of",
     "run_mini_batch",
     "start_mini_batch",
     "whole_batch",
@@ -47,7 +48,9 @@ class MiniBatchState(NamedTuple):
     n_worse : int
         Batches since then.
     shift : float
-        Sum of the squares of what the last batch moved.
+        Squared distance that all centres together moved in the last batch.
+    threshold : float
+        The walk ends where that is at most this; 0 is never.
     window : array of int64
         Of the last reduction.
     """
@@ -59,6 +62,7 @@ class MiniBatchState(NamedTuple):
     least: float
     n_worse: int
     shift: float
+    threshold: float
     window: NDArray[np.int64]
 
 
@@ -76,6 +80,8 @@ class MiniBatchResult(NamedTuple):
     ----------
     centers, counts : array
         As of MiniBatchState.
+    inertia : float
+        ``sum s |x - c|^2`` over all rows and their nearest centres.
     n_iter : int
         Batches.
     n_epochs : int
@@ -91,6 +97,7 @@ class MiniBatchResult(NamedTuple):
 
     centers: Vector
     counts: Vector
+    inertia: float
     n_iter: int
     n_epochs: int
     converged: bool
@@ -112,8 +119,6 @@ class MiniBatch:
     batch_rows : int, optional
         Rows of a batch over all ranks, about; by default a 64th of all, at least 32.
     max_epochs : int
-    tol : float
-        Stop where a batch moved the centres by at most this, as a sum of squares; 0 is never.
     max_no_improvement : int, optional
         Stop where the smoothed inertia had no new minimum for that many batches.
     reassignment_ratio : float
@@ -128,7 +133,6 @@ class MiniBatch:
 
     batch_rows: int | None = None
     max_epochs: int = 100
-    tol: float = 0.0
     max_no_improvement: int | None = 10
     reassignment_ratio: float = 0.01
     seed: int = 0
@@ -151,14 +155,15 @@ class MiniBatch:
         """
         data, (k, d) = batch.data, state.centers.shape
         hungry = starved(state.counts, self.reassignment_ratio)
-        drawn: list[Drawn] = []
+        drawn = LeastRows(hungry.size, d)
 
         def terms(_: Iterator[Block]) -> Iterator[Vector]:
-            drawn.clear()  # a sum may repeat
+            nonlocal drawn
+            drawn = LeastRows(hungry.size, d)  # a sum may repeat
             for block in batch.blocks():
                 found = nearest(block, state.centers)
                 if hungry.size:
-                    drawn.append(draw(block, found, hungry.size, self.seed, state.n_iter))
+                    drawn.see(block, drawing(found, self.seed, state.n_iter)(block))
                 yield from cluster_sums(block, found, k)
 
         window = state.window if state.window.size else None
@@ -166,16 +171,15 @@ class MiniBatch:
         state = _moved(state, reduced.total, smoothing)._replace(window=reduced.window)
         if not hungry.size:
             return state
-        rows = drawn_rows(data.comm, drawn, hungry.size, d)
-        centers, counts = place(state.centers, state.counts, hungry, rows)
+        centers, counts = place(state.centers, state.counts, hungry, drawn.gathered(data.comm).X)
         return state._replace(centers=centers, counts=counts)
 
 
-def start_mini_batch(centers: Vector) -> MiniBatchState:
+def start_mini_batch(centers: NDArray[Any], threshold: float = 0.0) -> MiniBatchState:
     """Return the state in which no row was seen. Local."""
-    nothing = np.zeros(0, np.int64)
-    counts = np.zeros(len(centers))
-    return MiniBatchState(np.array(centers, np.float64), counts, 0, np.inf, np.inf, 0, np.inf, nothing)
+    window, counts = np.zeros(0, np.int64), np.zeros(len(centers))
+    at = np.array(centers, np.float64)
+    return MiniBatchState(at, counts, 0, np.inf, np.inf, 0, np.inf, threshold, window)
 
 
 def whole_batch(data: Dataset) -> Batch:
@@ -187,25 +191,23 @@ def whole_batch(data: Dataset) -> Batch:
 def run_mini_batch(
     data: Dataset,
     method: MiniBatch,
-    centers: Vector,
+    loop: MiniBatchState,
     *,
-    loop: MiniBatchState | None = None,
     callback: Callable[[MiniBatchProgress], None] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,
     ballot: Ballot | None = None,
 ) -> MiniBatchResult:
-    """Move `centers` over the batches until they, or the inertia, stand still.
+    """Move centres over the batches until they, or the inertia, stand still.
 
-    Collective, the messages of `MiniBatch.step` for each batch. All decisions follow reduced numbers.
+    Collective: the messages of `MiniBatch.step` for each batch, and of `inertia` at the end. All decisions
+    follow reduced numbers.
 
     Parameters
     ----------
     data : Dataset
     method : MiniBatch
-    centers : (k, n_features) array
-        The start.
-    loop : MiniBatchState, optional
-        Where an earlier run stood: the answer has the bits of a run that was not interrupted.
+    loop : MiniBatchState
+        A start, or where an earlier run stood: the answer has the bits of a run that was not interrupted.
     callback : callable
         Told of each batch.
     stopped : callable
@@ -213,26 +215,16 @@ def run_mini_batch(
     ballot : Ballot, optional
         Its votes go with each message.
     """
-    state = loop or start_mini_batch(centers)
-    batches = make_batches(data, method.batch_rows, method.seed)
+    state, batches = loop, make_batches(data, method.batch_rows, method.seed)
     smoothing = min(1.0, 2.0 / batches.n)
     while True:
         epoch, done = divmod(state.n_iter, batches.n)
         for batch in islice(batches.epoch(epoch), done, None):
             end = _end(method, state, batches.n, stopped)
             if end:
-                return _result(state, batches.n, end)
+                return _result(data, state, batches.n, end)
             state = method.step(batch, state, smoothing, ballot)
             callback(MiniBatchProgress(state, state.inertia))
-
-
-def inertia_of(data: Dataset, centers: Vector) -> float:
-    """Return ``sum_i s_i min_c |x_i - c|^2``. Collective, one pass and two messages."""
-
-    def terms(block: Block) -> list[Vector]:
-        return [block.shard_sums(block.weights * nearest(block, centers).distances)[:, None]]
-
-    return float(reduce_blocks(data, terms, 1).total[0])
 
 
 def _moved(state: MiniBatchState, sums: Vector, smoothing: float) -> MiniBatchState:
@@ -257,14 +249,14 @@ def _smoothed(state: MiniBatchState, inertia: float, smoothing: float) -> MiniBa
     return state._replace(inertia=mean, n_worse=state.n_worse + 1)
 
 
-_STILL = "a batch moved the centres by at most tol"
+_STILL = "a batch moved the centres by no more than tol allows"
 _NO_BETTER = "the smoothed inertia had no new minimum for max_no_improvement batches"
 _LATE = "the time limit was reached"
 
 
 def _end(method: MiniBatch, state: MiniBatchState, n: int, stopped: Callable[[], bool]) -> str:
     """Return why the loop must end, or nothing."""
-    if 0 < method.tol >= state.shift:
+    if 0 < state.threshold >= state.shift:
         return _STILL
     if method.max_no_improvement is not None and state.n_worse >= method.max_no_improvement:
         return _NO_BETTER
@@ -273,7 +265,9 @@ def _end(method: MiniBatch, state: MiniBatchState, n: int, stopped: Callable[[],
     return "max_iter was reached" if state.n_iter >= method.max_epochs * n else ""
 
 
-def _result(state: MiniBatchState, n: int, end: str) -> MiniBatchResult:
+def _result(data: Dataset, state: MiniBatchState, n: int, end: str) -> MiniBatchResult:
+    """Return the result with the inertia of all rows. Collective, one pass and two messages."""
     converged, timed = end in (_STILL, _NO_BETTER), end == _LATE
-    n_epochs = -(-state.n_iter // n)
-    return MiniBatchResult(state.centers, state.counts, state.n_iter, n_epochs, converged, end, timed, state)
+    at_end, n_epochs = inertia(data, state.centers), -(-state.n_iter // n)
+    found = state.centers, state.counts, at_end, state.n_iter, n_epochs
+    return MiniBatchResult(*found, converged, end, timed, state)
