@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Self
 
 import numpy as np
@@ -36,6 +37,7 @@ class ClusterEstimator(
 ):
     """Centres over the rows of all ranks, by scikit-learn's conventions."""
 
+    init: Any
     cluster_centers_: NDArray[np.float64]
     labels_: NDArray[np.int32]
 
@@ -104,6 +106,14 @@ class ClusterEstimator(
         if reset:
             check_same(comm, {"the names of features": feature_digest(self)})
         return ArrayDataset(rows, None, weight, comm=comm)
+
+    def _given_centers(self, comm: Communicator) -> NDArray[np.float64] | None:
+        """Return the centres that `init` gives, if it does. Collective then, two small messages."""
+        if isinstance(self.init, str):
+            return None
+        centers = np.ascontiguousarray(self.init, np.float64)
+        check_same(comm, {"init": hashlib.sha256(centers.tobytes()).hexdigest()})
+        return centers
 
     def _blocks(self, X: Any) -> Any:
         """Yield my rows as blocks. Local."""

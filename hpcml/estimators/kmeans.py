@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -19,7 +18,7 @@ from hpcml.algorithms.clustering.starts import METHODS, Start
 from hpcml.collectives import Communicator
 from hpcml.estimators.blas import one_blas_thread
 from hpcml.estimators.clusters import ClusterEstimator
-from hpcml.estimators.inputs import assumes_finite, check_same, find_comm, is_dataset
+from hpcml.estimators.inputs import assumes_finite, find_comm, is_dataset
 
 __all__ = ["KMeans"]
 
@@ -170,14 +169,6 @@ class KMeans(ClusterEstimator):
             if hasattr(self, name):
                 setattr(twin, name, getattr(self, name))
         return twin
-
-    def _given_centers(self, comm: Communicator) -> NDArray[np.float64] | None:
-        """Return the centres that `init` gives, if it does. Collective then, two small messages."""
-        if isinstance(self.init, str):
-            return None
-        centers = np.ascontiguousarray(self.init, np.float64)
-        check_same(comm, {"init": hashlib.sha256(centers.tobytes()).hexdigest()})
-        return centers
 
     def _settings(self, centers: NDArray[np.float64] | None) -> KMeansSettings:
         method = METHODS[0] if centers is not None else self.init

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.clustering.lloyd import Lloyd, Loop, Progress, Result, run_lloyd
-from hpcml.algorithms.clustering.look import look
+from hpcml.algorithms.clustering.look import Look, look
 from hpcml.algorithms.clustering.starts import Start, find_starts
 from hpcml.algorithms.reduction import Ballot
 from hpcml.algorithms.survey import Names
 from hpcml.data import Dataset
 from hpcml.errors import DataError, SpecError, shared
 
-__all__ = ["KMeansSettings", "fit_kmeans", "too_few_distinct"]
+__all__ = ["KMeansSettings", "begin", "fit_kmeans", "too_few_distinct"]
 
 _PLAIN_NAMES = Names(weight="sample_weight")
 
@@ -81,13 +81,28 @@ def fit_kmeans(
     """
     if loop is not None:
         return run_lloyd(data, _method(settings, loop.threshold), loop=loop, callback=callback, ballot=ballot)
-    start, found = settings.start, look(data, names, finite=finite)
+    found, starts = begin(data, settings.start, centers, names, finite=finite)
+    method = _method(settings, settings.tol * found.variance)
+    return run_lloyd(data, method, starts, callback=callback, ballot=ballot)
+
+
+def begin(
+    data: Dataset,
+    start: Start,
+    centers: NDArray[Any] | None = None,
+    names: Names = _PLAIN_NAMES,
+    *,
+    finite: bool = False,
+) -> tuple[Look, NDArray[np.float64]]:
+    """Return what the first look found, and centres for each start, (n_init, k, n_features).
+
+    Collective: the messages of `look` and `find_starts`. Parameters and errors as of `fit_kmeans`.
+    """
+    found = look(data, names, finite=finite)
     if found.n_rows < start.n_clusters:
         sentence = f"n_clusters={start.n_clusters} is more than there are rows"
         raise shared(DataError(f"{names.X}: {sentence} (n_samples={found.n_rows}); ask for fewer clusters"))
-    starts = find_starts(data, start) if centers is None else _given(data, start, centers)
-    method = _method(settings, settings.tol * found.variance)
-    return run_lloyd(data, method, starts, callback=callback, ballot=ballot)
+    return found, find_starts(data, start) if centers is None else _given(data, start, centers)
 
 
 def too_few_distinct(result: Result) -> str:
