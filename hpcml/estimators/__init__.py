@@ -12,6 +12,7 @@ from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
 from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.huber import HuberRegressor
+from hpcml.estimators.kmeans import KMeans
 from hpcml.estimators.logistic import LogisticRegression
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
@@ -21,6 +22,7 @@ __all__ = [
     "ElasticNet",
     "GammaRegressor",
     "HuberRegressor",
+    "KMeans",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
