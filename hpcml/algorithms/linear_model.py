@@ -122,6 +122,11 @@ class LinearModel(NamedTuple):
     delta: float = 0.0
 
     @property
+    def n_features(self) -> int:
+        """Columns of the rows that it takes. Local."""
+        return int(self.coef.shape[-1])
+
+    @property
     def loss(self) -> Loss:
         """The loss that it was fitted by. Local."""
         return make_loss(self.kind, self.classes, self.power, self.delta)

@@ -12,7 +12,10 @@ from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
 from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.huber import HuberRegressor
+from hpcml.estimators.kmeans import KMeans
 from hpcml.estimators.logistic import LogisticRegression
+from hpcml.estimators.minibatch_kmeans import MiniBatchKMeans
+from hpcml.estimators.random_projection import GaussianRandomProjection, SparseRandomProjection
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
 from hpcml.estimators.svc import LinearSVC
@@ -20,16 +23,20 @@ from hpcml.estimators.svc import LinearSVC
 __all__ = [
     "ElasticNet",
     "GammaRegressor",
+    "GaussianRandomProjection",
     "HuberRegressor",
+    "KMeans",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
+    "MiniBatchKMeans",
     "Outcome",
     "PoissonRegressor",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
+    "SparseRandomProjection",
     "TweedieRegressor",
     "estimator_from_model",
 ]
