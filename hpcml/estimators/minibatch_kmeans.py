@@ -193,7 +193,6 @@ class MiniBatchKMeans(ClusterEstimator):
         check_is_fitted(self)
         twin = Twin(self.n_clusters, init=self.cluster_centers_, n_init=1, max_iter=self.max_iter)
         twin._n_threads = 1
-        twin._counts = self._walk.counts.copy()
         for name in ("cluster_centers_", "labels_", "inertia_", "n_iter_", "n_steps_", "n_features_in_"):
             if hasattr(self, name):
                 setattr(twin, name, np.copy(getattr(self, name))[()])
