@@ -14,6 +14,7 @@ from typing import Any as _Any  # noqa: E402
 if _TYPE_CHECKING:
     from hpcml.estimators import (
         ElasticNet,
+        EmpiricalCovariance,
         GammaRegressor,
         GaussianRandomProjection,
         HuberRegressor,
@@ -36,6 +37,7 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ElasticNet",
+    "EmpiricalCovariance",
     "GammaRegressor",
     "GaussianRandomProjection",
     "HuberRegressor",
@@ -58,6 +60,7 @@ __all__ = [
 
 _HOMES = {
     "ElasticNet": "estimators",
+    "EmpiricalCovariance": "estimators",
     "GammaRegressor": "estimators",
     "GaussianRandomProjection": "estimators",
     "HuberRegressor": "estimators",

@@ -9,6 +9,7 @@ from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.losses.kinds import CLASSIFIERS
 from hpcml.errors import SpecError
 from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
+from hpcml.estimators.covariance import EmpiricalCovariance
 from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.huber import HuberRegressor
@@ -22,6 +23,7 @@ from hpcml.estimators.svc import LinearSVC
 
 __all__ = [
     "ElasticNet",
+    "EmpiricalCovariance",
     "GammaRegressor",
     "GaussianRandomProjection",
     "HuberRegressor",
