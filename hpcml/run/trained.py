@@ -17,7 +17,7 @@ from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.table import open_table
 from hpcml.run.families import family_of
 from hpcml.run.inputs import names_of
-from hpcml.spec.schema_fit import METRICS
+from hpcml.spec.schema_model import METRICS
 
 __all__ = ["Rows", "Trained", "evaluate_model", "open_for_model"]
 

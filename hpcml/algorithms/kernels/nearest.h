@@ -23,7 +23,7 @@ struct search {
     int *row;                      /* of the slots */
     uint64_t *wanted;              /* of the slots, a bit for each group */
     float *x, *lows;       /* of the slots */
-    float *least, *floor;  /* of the groups, for one slot */
+    float *least, *floor;  /* of the slots, for each group */
 };
 
 INLINE vec column(const char *x, int64_t j, int is_last, part m, int is_single) {
@@ -190,17 +190,18 @@ INLINE double reach(const struct search *s, double distance, double size) {
 }
 
 /* Take a centre at its distance; the farther one of it and the row's own bounds its group. */
-static void meet(const struct search *s, int i, int32_t label, double distance) {
+static void meet(const struct search *s, int slot, int64_t row, int32_t label) {
+    int i = s->row[slot];
     int32_t own = s->labels[i], loser = label;
-    double far = distance;
-    if (own < 0 || distance < s->distances[i] || (distance == s->distances[i] && label < own)) {
+    double away = distance(s, row + i, label), far = away;
+    if (own < 0 || away < s->distances[i] || (away == s->distances[i] && label < own)) {
         loser = own;
         far = s->distances[i];
         s->labels[i] = label;
-        s->distances[i] = distance;
+        s->distances[i] = away;
     }
-    if (loser < 0) return;
-    float *floor = s->floor + s->C->place[loser] / (s->C->group_panels * PLACES);
+    if (loser < 0 || !s->found->lower) return;
+    float *floor = s->floor + slot * s->groups + s->C->place[loser] / (s->C->group_panels * PLACES);
     float bound = (float)(sqrt(far) * s->C->scale * (1.0 - 0x1p-20));
     if (!(bound >= *floor)) *floor = bound;
 }
@@ -216,41 +217,69 @@ INLINE int64_t place_of(const float *lows, int64_t n, float low) {
 }
 
 /* Bounds of the groups that were looked at. */
-static void keep_bounds(const struct search *s, int i, int slot, uint64_t wanted, int64_t row) {
-    const struct centers *C = s->C;
-    float *lower = s->found->lower + (row + i) * C->n_groups;
+static void keep_bounds(const struct search *s, int slot, int64_t row) {
+    int64_t n = s->C->n_groups;
+    float *lower = s->found->lower + (row + s->row[slot]) * n;
+    const float *least = s->least + slot * s->groups, *floor = s->floor + slot * s->groups;
     float size = (float)(s->size[slot] * (1.0 - 0x1p-21)), below = 1.0f - 0x1p-20f;
-    for (int64_t g = 0; g < C->n_groups; g++) {
-        float square = size + 2.0f * s->least[g];
-        float bound = (wanted >> g & 1) ? sqrtf(square > 0.0f ? square : 0.0f) * below : lower[g];
-        lower[g] = s->floor[g] < bound ? s->floor[g] : bound;
+    for (int64_t g = 0; g < n; g++) {
+        float square = size + 2.0f * least[g];
+        float bound = (s->wanted[slot] >> g & 1) ? sqrtf(square > 0.0f ? square : 0.0f) * below : lower[g];
+        lower[g] = floor[g] < bound ? floor[g] : bound;
     }
 }
 
-/* The nearest centre of a row, of those whose lows are known and its own. */
-static void decide(const struct search *s, int slot, int64_t row) {
-    const struct centers *C = s->C;
+/* The least low of each group that was looked at, the row's own centre left out. */
+static void group_lows(const struct search *s, int slot) {
+    float *lows = s->lows + slot * s->places, *least = s->least + slot * s->groups;
+    int32_t own = s->labels[s->row[slot]];
+    int64_t first, n;
+    if (own >= 0) lows[s->C->place[own]] = INFINITY;
+    for (int64_t g = 0; g < s->C->n_groups; g++) {
+        group_of(s->C, g, &first, &n);
+        if (s->wanted[slot] >> g & 1) least[g] = least_of(lows + first, n);
+    }
+}
+
+/* The place that comes next for a slot, taken from its lows, or -1 where none can be nearer. */
+static int64_t next_place(const struct search *s, int slot, int64_t *group) {
+    const float *least = s->least + slot * s->groups;
+    float low = least_of(least, s->groups), *lows = s->lows + slot * s->places;
     int i = s->row[slot];
-    float *lows = s->lows + slot * s->places, *least = s->least;
-    uint64_t wanted = s->wanted[slot];
-    int64_t first, n, g;
-    for (g = 0; g < s->groups; g++) s->floor[g] = least[g] = INFINITY;
-    if (s->labels[i] >= 0) lows[C->place[s->labels[i]]] = INFINITY;
-    for (g = 0; g < C->n_groups; g++) {
-        group_of(C, g, &first, &n);
-        if (wanted >> g & 1) least[g] = least_of(lows + first, n);
+    if (low == INFINITY || (s->labels[i] >= 0 && low > reach(s, s->distances[i], s->size[slot]))) return -1;
+    int64_t first, n;
+    *group = place_of(least, s->groups, low);
+    group_of(s->C, *group, &first, &n);
+    int64_t place = first + place_of(lows + first, n, low);
+    lows[place] = INFINITY;
+    return place;
+}
+
+/* The nearest centre of each slot, of those whose lows are known and its own. Steps go over all slots: a vector
+   read soon after one of its numbers was written waits. */
+static void decide(const struct search *s, int64_t row, int used) {
+    int open[MOST_ROWS];
+    int64_t place[MOST_ROWS], group[MOST_ROWS], first, n;
+    for (int64_t i = 0; i < used * s->groups; i++) s->least[i] = s->floor[i] = INFINITY;
+    for (int slot = 0; slot < used; slot++) {
+        group_lows(s, slot);
+        open[slot] = slot;
     }
-    for (;;) {
-        float low = least_of(least, s->groups);
-        if (low == INFINITY || (s->labels[i] >= 0 && low > reach(s, s->distances[i], s->size[slot]))) break;
-        g = place_of(least, s->groups, low);
-        group_of(C, g, &first, &n);
-        int64_t place = first + place_of(lows + first, n, low);
-        lows[place] = INFINITY;
-        least[g] = least_of(lows + first, n);
-        meet(s, i, C->label[place], distance(s, row + i, C->label[place]));
+    for (int count = used; count;) {
+        int kept = 0;
+        for (int i = 0; i < count; i++) {
+            open[kept] = open[i];
+            place[kept] = next_place(s, open[i], &group[kept]);
+            kept += place[kept] >= 0;
+        }
+        count = kept;
+        for (int i = 0; i < count; i++) {
+            group_of(s->C, group[i], &first, &n);
+            s->least[open[i] * s->groups + group[i]] = least_of(s->lows + open[i] * s->places + first, n);
+        }
+        for (int i = 0; i < count; i++) meet(s, open[i], row, s->C->label[place[i]]);
     }
-    if (s->found->lower) keep_bounds(s, i, slot, wanted, row);
+    for (int slot = 0; s->found->lower && slot < used; slot++) keep_bounds(s, slot, row);
 }
 
 /* Where floats do not reach: every distance. */
@@ -306,7 +335,7 @@ static void search_tile(const struct search *s, int64_t row, int n) {
             if (s->wanted[slot] >> (p / s->C->group_panels) & 1) slots[count++] = slot;
         if (count) panel_lows(s, row, p, slots, count);
     }
-    for (int slot = 0; slot < used; slot++) decide(s, slot, row);
+    decide(s, row, used);
 }
 
 /* [sum s x of each centre's rows, sum s of them, sum s distance] of some rows in order, added to out. */
@@ -359,7 +388,7 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     int64_t width = X->indices ? longest_row(X) : X->d, places = C->n_panels * PLACES;
     int64_t x_width = whole(width + 2, PLACES), n = rows_of_tile(x_width > places ? x_width : places);
     int64_t squares = X->indices ? 2 * C->k : 0;
-    int64_t groups = whole(C->n_groups, PLACES), floats = ((n + 1) * (x_width + places) + 2 * groups) / 2;
+    int64_t groups = whole(C->n_groups, PLACES), floats = ((n + 1) * (x_width + places) + 2 * n * groups) / 2;
     double *at = zeros(floats + whole(squares, 8) + 5 * whole(n, 8)), *memory = at;
     if (!at) return NULL;
     *s = (struct search){.X = X, .C = C, .found = found, .whole = X->d & ~(int64_t)(LANES - 1), .most_rows = n,
@@ -377,7 +406,7 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     s->x = (float *)(at += whole(n, 8));
     s->lows = s->x + (n + 1) * x_width;
     s->least = s->lows + (n + 1) * places;
-    s->floor = s->least + groups;
+    s->floor = s->least + n * groups;
     if (X->indices) square_centers(s);
     return memory;
 }
