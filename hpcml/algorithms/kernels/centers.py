@@ -74,7 +74,7 @@ def make_panels(
     *,
     scale: float | None = None,
     order: NDArray[np.int32] | None = None,
-    most_groups: int = _MOST_GROUPS,
+    groups: int = _MOST_GROUPS,
 ) -> Panels:
     """Return centres as the compiled kernels take them. Local.
 
@@ -87,7 +87,8 @@ def make_panels(
         A power of two; that of `scale_of` where it is not given.
     order : array of int32, optional
         The centre of each place, a whole number of panels; -1 for none.
-    most_groups : int
+    groups : int
+        At most, up to 32.
     """
     k, d = centers.shape
     label = _in_order(k) if order is None else order
@@ -108,7 +109,7 @@ def make_panels(
     panels = columns.reshape(d + 2, -1, PLACES).transpose(1, 0, 2)
     at, padded = np.zeros((k, -(-d // 8) * 8)), np.zeros(-(-d // 8) * 8)
     at[:, :d], padded[:d] = centers, middle
-    group = -(-(label.size // PLACES) // min(most_groups, _MOST_GROUPS))
+    group = -(-(label.size // PLACES) // min(groups, _MOST_GROUPS))
     return Panels(at, padded, panels.ravel(), first, label, place, scale, is_tame, group)
 
 

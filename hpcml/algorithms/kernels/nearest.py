@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.centers import make_panels
+from hpcml.algorithms.kernels.centers import Panels, make_panels
 from hpcml.algorithms.kernels.choice import chosen
 from hpcml.algorithms.kernels.passes import compiled_rows, is_compiled, module, runs
 from hpcml.algorithms.kernels.rows import Piece, pieces
 from hpcml.data import Block, Matrix, is_csr
 
-__all__ = ["Nearest", "cluster_sums", "lloyd_sums", "n_cluster_sums", "nearest"]
+__all__ = ["Nearest", "bounded_sums", "cluster_sums", "lloyd_sums", "n_cluster_sums", "nearest"]
 
 Vector = NDArray[np.float64]
 
@@ -108,6 +108,34 @@ def lloyd_sums(block: Block, centers: Vector) -> Iterator[Vector]:
             rows, found = compiled_rows(run.X), (None, None, None, None)
             module().nearest(chosen(), rows, run.shards, run.weight, panels, found, out)
             yield out
+
+
+def bounded_sums(
+    block: Block,
+    panels: Panels,
+    labels: NDArray[np.int32],
+    lower: NDArray[np.float32],
+    moved: NDArray[np.float32] | None,
+) -> Vector:
+    """Return what `lloyd_sums` yields, (n_shards, k (d + 1) + 1), by bounds where they are known.
+
+    Parameters
+    ----------
+    block : Block
+        That the compiled kernels take.
+    panels : Panels
+        Centres.
+    labels : (rows,) array
+        Of the centres before they moved, and then of these. Written.
+    lower : (rows * groups,) array
+        Below the distance to any centre of a group but the row's own, scaled. Written.
+    moved : (groups,) array or None
+        At least how far a centre of a group moved, scaled. None: labels and lower are not known.
+    """
+    out = np.empty((block.n_shards, n_cluster_sums(len(panels.at), block.X.shape[1])))
+    found = (labels, None, lower, moved)
+    module().nearest(chosen(), compiled_rows(block.X), block.shards, block.weight, panels, found, out)
+    return out
 
 
 def n_cluster_sums(k: int, d: int) -> int:
