@@ -13,9 +13,11 @@ from typing import Any as _Any  # noqa: E402
 
 if _TYPE_CHECKING:
     from hpcml.estimators import (
+        PCA,
         ElasticNet,
         GammaRegressor,
         HuberRegressor,
+        IncrementalPCA,
         KMeans,
         Lasso,
         LinearRegression,
@@ -25,6 +27,7 @@ if _TYPE_CHECKING:
         Ridge,
         SGDClassifier,
         SGDRegressor,
+        TruncatedSVD,
         TweedieRegressor,
     )
     from hpcml.estimators.loading import load_model
@@ -32,9 +35,11 @@ if _TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "PCA",
     "ElasticNet",
     "GammaRegressor",
     "HuberRegressor",
+    "IncrementalPCA",
     "KMeans",
     "Lasso",
     "LinearRegression",
@@ -44,6 +49,7 @@ __all__ = [
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
+    "TruncatedSVD",
     "TweedieRegressor",
     "__version__",
     "load_model",
@@ -51,9 +57,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PCA": "estimators",
     "ElasticNet": "estimators",
     "GammaRegressor": "estimators",
     "HuberRegressor": "estimators",
+    "IncrementalPCA": "estimators",
     "KMeans": "estimators",
     "Lasso": "estimators",
     "LinearRegression": "estimators",
@@ -63,6 +71,7 @@ _HOMES = {
     "Ridge": "estimators",
     "SGDClassifier": "estimators",
     "SGDRegressor": "estimators",
+    "TruncatedSVD": "estimators",
     "TweedieRegressor": "estimators",
     "load_model": "estimators.loading",
     "open_hdf5": "io.dataset",

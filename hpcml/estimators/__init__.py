@@ -12,16 +12,21 @@ from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
 from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.huber import HuberRegressor
+from hpcml.estimators.incremental_pca import IncrementalPCA
 from hpcml.estimators.kmeans import KMeans
 from hpcml.estimators.logistic import LogisticRegression
+from hpcml.estimators.pca import PCA
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
 from hpcml.estimators.svc import LinearSVC
+from hpcml.estimators.truncated_svd import TruncatedSVD
 
 __all__ = [
+    "PCA",
     "ElasticNet",
     "GammaRegressor",
     "HuberRegressor",
+    "IncrementalPCA",
     "KMeans",
     "Lasso",
     "LinearRegression",
@@ -32,6 +37,7 @@ __all__ = [
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
+    "TruncatedSVD",
     "TweedieRegressor",
     "estimator_from_model",
 ]
