@@ -184,10 +184,12 @@ class Objective:
             return shard_sums(block, self.loss, coef, intercept, columns)
 
         n = self.n_sums(columns)
-        known = window if window is not None and window.size == n else None
+        known, rest = _fitting(window, n, columns)
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
         loss = self.mean_loss(reduced.total, columns)
-        return self.penalised(w, loss, columns, reduced.window)
+        return self.penalised(
+            w, loss, columns, np.append(reduced.window, rest) if rest.size else reduced.window
+        )
 
     def n_sums(self, columns: NDArray[np.int64] | None = None) -> int:
         """Return the number of sums that a pass brings, with the Hessian of some columns. Local."""
@@ -317,6 +319,15 @@ def _margins(block: Block, both: Vector) -> tuple[Block, Vector, Vector]:
         return block.without_rows(), both[:, 0], both[:, 1]
     pair = both[:, :, 0]
     return replace(block, X=pair, offset=None), pair[:, 0], pair[:, 1]
+
+
+def _fitting(
+    window: NDArray[np.int64] | None, n: int, columns: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Return the window of n sums and what it has beyond: that of a Hessian waits for the next one."""
+    if window is None or (window.size != n and (columns is not None or window.size < n)):
+        return None, np.zeros(0, np.int64)
+    return window[:n], window[n:]
 
 
 def _labels(block: Block) -> Vector:
