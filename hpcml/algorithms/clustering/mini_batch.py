@@ -1,4 +1,4 @@
-"""k-means by mini-batches: each centre is the mean of the rows that chose it so far."""
+"""k-means by mini-batches: each centre is the mean of the rows that chose it lately."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 Vector = NDArray[np.float64]
+_LEAST_MEMORY = 1000
+"""Rows that a centre remembers, about: the mean of so many adds a thousandth to the inertia."""
 
 
 class MiniBatchState(NamedTuple):
@@ -38,7 +40,7 @@ class MiniBatchState(NamedTuple):
     ----------
     centers : (k, n_features) array
     counts : (k,) array
-        Weight of the rows that chose each centre.
+        Weight of the rows that chose each centre, less what is forgotten.
     n_iter : int
         Batches so far.
     inertia : float
@@ -110,9 +112,14 @@ class MiniBatchResult(NamedTuple):
 class MiniBatch:
     """``c <- c + sum_i s_i (x_i - c) / (count + sum_i s_i)`` over the rows i of a batch that chose c.
 
-    So c is the mean of all rows that chose it, batch by batch. A batch takes its share from all over the
-    data (see `Batches`). Weights scale sums and counts; but a row of weight 2 is in one batch, not in two, so
-    it need not give the same bits as two rows.
+    So c is the mean of all rows that chose it, batch by batch: Sculley's rule, that of a single `step`. Rows
+    that chose it when it was far from where it is stay in that mean, so a walk over batches forgets them:
+    counts fall by a factor of ``1 - rows of a batch / memory`` before each, where the memory is a quarter of
+    the rows, at least 1,000 for each centre. An epoch is then worth some five passes of Lloyd's iteration,
+    and later ones go on as it does.
+
+    A batch takes its share from all over the data (see `Batches`). Weights scale sums and counts; but a row
+    of weight 2 is in one batch, not in two, so it need not give the same bits as two rows.
 
     Parameters
     ----------
@@ -128,7 +135,8 @@ class MiniBatch:
 
     References
     ----------
-    Sculley, "Web-scale k-means clustering", WWW 2010, doi:10.1145/1772690.1772862.
+    Sculley, "Web-scale k-means clustering", WWW 2010, doi:10.1145/1772690.1772862. Spark's streaming k-means
+    has the same way to forget.
     """
 
     batch_rows: int | None = None
@@ -138,7 +146,13 @@ class MiniBatch:
     seed: int = 0
 
     def step(
-        self, batch: Batch, state: MiniBatchState, smoothing: float = 1.0, ballot: Ballot | None = None
+        self,
+        batch: Batch,
+        state: MiniBatchState,
+        *,
+        smoothing: float = 1.0,
+        kept: float = 1.0,
+        ballot: Ballot | None = None,
     ) -> MiniBatchState:
         """Return the state one batch later.
 
@@ -151,9 +165,12 @@ class MiniBatch:
         state : MiniBatchState
         smoothing : float
             Share of the batch's inertia in the smoothed one.
+        kept : float
+            What counts are multiplied by before.
         ballot : Ballot, optional
         """
         data, (k, d) = batch.data, state.centers.shape
+        state = state._replace(counts=kept * state.counts)
         hungry = starved(state.counts, self.reassignment_ratio)
         drawn = LeastRows(hungry.size, d)
 
@@ -218,15 +235,21 @@ def run_mini_batch(
         Its votes go with each message.
     """
     state, batches = loop, make_batches(data, method.batch_rows, method.seed)
-    smoothing = min(1.0, 2.0 / batches.n)
+    rates = {"smoothing": min(1.0, 2.0 / batches.n), "kept": _kept(data, batches.n, len(loop.centers))}
     while True:
         epoch, done = divmod(state.n_iter, batches.n)
         for batch in islice(batches.epoch(epoch), done, None):
             end = _end(method, state, batches.n, stopped)
             if end:
                 return _result(data, state, batches.n, end)
-            state = method.step(batch, state, smoothing, ballot)
+            state = method.step(batch, state, **rates, ballot=ballot)
             callback(MiniBatchProgress(state, state.inertia))
+
+
+def _kept(data: Dataset, n_batches: int, k: int) -> float:
+    """Return what counts are multiplied by before a batch."""
+    memory = max(data.n_samples / 4, _LEAST_MEMORY * k)
+    return 1.0 - min(1.0, data.n_samples / n_batches / memory)
 
 
 def _moved(state: MiniBatchState, sums: Vector, smoothing: float) -> MiniBatchState:
