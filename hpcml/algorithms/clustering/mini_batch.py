@@ -74,6 +74,16 @@ class MiniBatchProgress(NamedTuple):
     loop: MiniBatchState
     objective: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for a journal. Local."""
+        return {"smoothed_inertia": self.objective, "squared_shift": self.loop.shift}
+
+    @property
+    def sentence(self) -> str:
+        """The same for a reader. Local."""
+        return f"smoothed inertia {self.objective:.8g}   squared shift {self.loop.shift:.1e}"
+
 
 class MiniBatchResult(NamedTuple):
     """What the walk over the batches found.
