@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.batches import Batch, make_batches
 from hpcml.algorithms.clustering.least_rows import LeastRows
-from hpcml.algorithms.clustering.metrics import inertia
 from hpcml.algorithms.clustering.reassignment import drawing, place, starved
 from hpcml.algorithms.kernels.nearest import cluster_sums, lloyd_sums, n_cluster_sums, nearest
-from hpcml.algorithms.reduction import Ballot, reduce_stream
+from hpcml.algorithms.reduction import Ballot, reduce_blocks, reduce_stream
 from hpcml.data import Block, Dataset, own_runs
 
 __all__ = [
@@ -90,8 +89,9 @@ class MiniBatchResult(NamedTuple):
 
     Attributes
     ----------
-    centers, counts : array
-        As of MiniBatchState.
+    centers : (k, n_features) array
+    sizes : (k,) array
+        Sums of the weights of the rows that are nearest to each.
     inertia : float
         ``sum s |x - c|^2`` over all rows and their nearest centres.
     n_iter : int
@@ -108,7 +108,7 @@ class MiniBatchResult(NamedTuple):
     """
 
     centers: Vector
-    counts: Vector
+    sizes: Vector
     inertia: float
     n_iter: int
     n_epochs: int
@@ -228,8 +228,8 @@ def run_mini_batch(
 ) -> MiniBatchResult:
     """Move centres over the batches until they, or the inertia, stand still.
 
-    Collective: the messages of `MiniBatch.step` for each batch, and of `inertia` at the end. All decisions
-    follow reduced numbers.
+    Collective: the messages of `MiniBatch.step` for each batch, and two at the end, of a pass over all rows.
+    All decisions follow reduced numbers.
 
     Parameters
     ----------
@@ -301,8 +301,8 @@ def _end(method: MiniBatch, state: MiniBatchState, n: int, stopped: Callable[[],
 
 
 def _result(data: Dataset, state: MiniBatchState, n: int, end: str) -> MiniBatchResult:
-    """Return the result with the inertia of all rows. Collective, one pass and two messages."""
-    converged, timed = end in (_STILL, _NO_BETTER), end == _LATE
-    at_end, n_epochs = inertia(data, state.centers), -(-state.n_iter // n)
-    found = state.centers, state.counts, at_end, state.n_iter, n_epochs
-    return MiniBatchResult(*found, converged, end, timed, state)
+    """Return the result with sizes and inertia over all rows. Collective, one pass and two messages."""
+    k, d = state.centers.shape
+    sums = reduce_blocks(data, lambda block: lloyd_sums(block, state.centers), n_cluster_sums(k, d)).total
+    found = state.centers, sums[k * d : -1], float(sums[-1]), state.n_iter, -(-state.n_iter // n)
+    return MiniBatchResult(*found, end in (_STILL, _NO_BETTER), end, end == _LATE, state)

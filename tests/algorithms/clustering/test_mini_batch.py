@@ -84,7 +84,8 @@ def test_a_walk_forgets(monkeypatch):
             kept = 1 - 70 / 175  # a quarter of 700 rows
             total, count = kept * total + rows.sum(axis=0), kept * count + len(rows)
     np.testing.assert_allclose(result.centers[0], total / count, rtol=1e-12)
-    assert result.counts[0] == pytest.approx(count)
+    assert result.loop.counts[0] == pytest.approx(count)
+    assert result.sizes.tolist() == [700]
     assert (result.n_epochs, result.n_iter, result.converged) == (2, 20, False)
     assert result.reason == "max_iter was reached"
 
@@ -220,8 +221,9 @@ def test_near_lloyd_from_the_same_start():
         warnings.simplefilter("ignore")
         twin = KMeans(K, init=centers, n_init=1).fit(problem.X)
     assert ours < 1.02 * twin.inertia_
-    squared = np.square(problem.X[:, None] - result.centers).sum(axis=2).min(axis=1)
-    assert ours == pytest.approx(squared.sum(), rel=1e-12)
+    squared = np.square(problem.X[:, None] - result.centers).sum(axis=2)
+    assert ours == pytest.approx(squared.min(axis=1).sum(), rel=1e-12)
+    assert result.sizes.tolist() == np.bincount(squared.argmin(axis=1), minlength=K).tolist()
 
 
 def test_float32_with_a_large_mean_and_a_far_outlier():
