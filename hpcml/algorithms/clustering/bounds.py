@@ -89,19 +89,20 @@ class Bounds:
         return self._now
 
     def _sums(self, run: Block, now: _Now) -> Vector:
-        known = self._known.get(run.start)
+        first = _first_row(run)
+        known = self._known.get(first)
         if known is not None and known.labels.size == run.n_rows:
             moved = self._moved_since(known.centers, now)
         else:
-            known, moved = self._make_room(run, now), None
-        self._known[run.start] = known._replace(centers=now.centers)
+            known, moved = self._make_room(run, first, now), None
+        self._known[first] = known._replace(centers=now.centers)
         return bounded_sums(run, now.panels, known.labels, known.lower, moved)
 
-    def _make_room(self, run: Block, now: _Now) -> _Known:
+    def _make_room(self, run: Block, first: int, now: _Now) -> _Known:
         """Forget runs that were cut otherwise, and return arrays for this one."""
-        stop = int(run.index_of(run.n_rows - 1, run.n_rows)[0]) + 1 if run.n_rows else run.start
+        stop = int(run.index_of(run.n_rows - 1, run.n_rows)[0]) + 1 if run.n_rows else first
         for start, other in list(self._known.items()):
-            if start < stop and other.stop > run.start:
+            if start < stop and other.stop > first:
                 del self._known[start]
         lower = np.empty(run.n_rows * now.panels.n_groups, np.float32)
         return _Known(np.empty(run.n_rows, np.int32), lower, stop, now.centers)
@@ -111,6 +112,11 @@ class Bounds:
         if self._moved is None or self._moved[0] is not before:
             self._moved = before, _farthest(before, now)
         return self._moved[1]
+
+
+def _first_row(run: Block) -> int:
+    """Return the first row's number, -1 without rows: runs of a selection may start at the same place."""
+    return int(run.index_of(0, 1)[0]) if run.n_rows else -1
 
 
 def row_bytes(k: int, d: int) -> int:
