@@ -97,11 +97,9 @@ def _check_unlabelled(spec: Spec) -> None:
             raise SpecError(f"solver.{name}: is of linear models, not model.type: {kind}; leave it out")
     if spec.solver.epochs != plain.epochs and kind != "minibatch_kmeans":
         raise SpecError(f"solver.epochs: is of model.type: minibatch_kmeans, not {kind}")
-    for name in ("target", "offset", "exposure"):
+    for name in ("offset", "exposure"):
         if getattr(data, name) is not None:
             raise SpecError(f"data.{name}: is of models with labels, not model.type: {kind}; leave it out")
-    if data.weight is not None and spec.task == "decomposition":
-        raise SpecError(f"data.weight: {kind} has no weights of rows; leave it out")
     if spec.preprocessing:
         raise SpecError(f"preprocessing: model.type: {kind} takes the features as they are; leave it out")
 

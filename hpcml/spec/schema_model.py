@@ -55,7 +55,7 @@ _OWNERS: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = (
     ),
     ({"n_init": 1, "algorithm": "auto"}, ("kmeans",)),
     ({"batch_size": 4096, "reassignment_ratio": 0.01}, ("minibatch_kmeans",)),
-    ({"n_components": None, "svd_solver": "auto", "n_iter": 2}, _COMPONENTS),
+    ({"n_components": None, "svd_solver": "auto", "n_iter": None}, _COMPONENTS),
     ({"whiten": False}, ("pca",)),
 )
 """Keys of few types of model, with their defaults."""
@@ -149,7 +149,12 @@ class Model:
     svd_solver: str = key(
         choice("auto", "gram", "tsqr", "randomized"), "auto", doc="how components are computed"
     )
-    n_iter: int = key(integer("[0, inf)"), 2, doc="power iterations of svd_solver: randomized")
+    n_iter: int | None = key(
+        optional(integer("[0, inf)")),
+        None,
+        shown="until the values settle",
+        doc="power iterations of svd_solver: randomized",
+    )
     lower: float | tuple[float, ...] | None = key(
         optional(one_or_list(number("(-inf, 0]"))), None, doc="least coefficients, of all or of each feature"
     )

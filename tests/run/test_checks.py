@@ -30,9 +30,7 @@ def test_facts(model):
 REFUSED = {
     "solver.name: is of linear models": {"solver": {"name": "newton"}},
     "solver.epochs: is of model.type: minibatch_kmeans, not pca": {"solver": {"epochs": 3}},
-    "data.target: is of models with labels": {"data": {"target": {"column": "a"}}},
     "data.offset: is of models with labels": {"data": {"offset": "o"}},
-    "data.weight: pca has no weights": {"data": {"weight": "w"}},
     "preprocessing: model.type: pca takes the features": {"preprocessing": [{"standardize": {}}]},
 }
 

@@ -108,6 +108,16 @@ class Progress(NamedTuple):
     n_active: int
     shift: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for a journal. Local."""
+        return {"inertia": self.objective, "squared_shift": self.shift, "n_active": self.n_active}
+
+    @property
+    def sentence(self) -> str:
+        """The same for a reader. Local."""
+        return f"inertia {self.objective:.8g}   squared shift {self.shift:.1e}"
+
 
 class Result(NamedTuple):
     """The best of the starts: that of the least inertia, the first of equals.

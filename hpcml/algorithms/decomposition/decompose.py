@@ -98,12 +98,12 @@ class Decomposition(NamedTuple):
     mean: Vector
     noise_variance: float
     n_samples: int
-    centered: bool
-    method: str
-    reason: str
-    n_iter: int
-    digits: float
-    timed: bool
+    centered: bool = True
+    method: str = ""
+    reason: str = ""
+    n_iter: int = 0
+    digits: float = 16.0
+    timed: bool = False
 
     @property
     def warning(self) -> str:

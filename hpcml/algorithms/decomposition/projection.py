@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.decomposition.decompose import Decomposition
-from hpcml.data import Matrix
+from hpcml.algorithms.kernels.rows import pieces
+from hpcml.data import Block, Matrix, is_csr
 
-__all__ = ["covariance", "log_likelihoods", "precision", "project", "restore"]
+__all__ = [
+    "Density",
+    "covariance",
+    "log_likelihoods",
+    "make_density",
+    "precision",
+    "project",
+    "project_block",
+    "restore",
+]
 
 Rows = NDArray[Any]
 
@@ -22,6 +32,12 @@ def project(model: Decomposition, X: Matrix, *, whiten: bool = False) -> Rows:
     """
     rows = np.asarray(X @ model.components.T) - model.mean @ model.components.T
     return rows / _deviations(model) if whiten else rows
+
+
+def project_block(model: Decomposition, block: Block, *, whiten: bool = False) -> Rows:
+    """Return `project` of a block's rows, whose bits do not depend on how rows are cut into runs."""
+    parts = [project(model, piece.X, whiten=whiten) for piece in pieces(block)]
+    return np.concatenate([np.zeros((0, len(model.components))), *parts])
 
 
 def restore(model: Decomposition, rows: Rows, *, whiten: bool = False) -> Rows:
@@ -54,14 +70,27 @@ def precision(model: Decomposition) -> NDArray[np.float64]:
     return np.eye(d) / noise + (model.components.T * change) @ model.components
 
 
-def log_likelihoods(model: Decomposition, X: Matrix) -> NDArray[np.float64]:
-    """Return the log-likelihood of each row, (rows,), by probabilistic principal components.
+class Density(NamedTuple):
+    """A normal distribution: its mean, inverse covariance, and ``log det(2 pi covariance)``."""
+
+    mean: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    volume: float
+
+
+def make_density(model: Decomposition) -> Density:
+    """Return the density of probabilistic principal components.
 
     References
     ----------
     Tipping and Bishop, "Probabilistic principal component analysis", J. R. Stat. Soc. B 61 (1999).
     """
     found = precision(model)
-    moved = (X.toarray() if not isinstance(X, np.ndarray) else X) - model.mean
-    size = model.mean.size * np.log(2 * np.pi) - np.linalg.slogdet(found)[1]
-    return np.asarray(-0.5 * (np.einsum("ij,ij->i", moved @ found, moved) + size))
+    volume = model.mean.size * np.log(2 * np.pi) - np.linalg.slogdet(found)[1]
+    return Density(model.mean, found, float(volume))
+
+
+def log_likelihoods(density: Density, X: Matrix) -> NDArray[np.float64]:
+    """Return the log-likelihood of each row, (rows,)."""
+    moved = (X.toarray() if is_csr(X) else X) - density.mean
+    return np.asarray(-0.5 * (np.einsum("ij,ij->i", moved @ density.precision, moved) + density.volume))

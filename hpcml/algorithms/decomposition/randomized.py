@@ -78,6 +78,16 @@ class Progress(NamedTuple):
     loop: LoopState
     objective: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for a journal. Local."""
+        return {"explained": self.objective}
+
+    @property
+    def sentence(self) -> str:
+        """The same for a reader. Local."""
+        return f"share of the squares {self.objective:.6f}"
+
 
 class Subspace(NamedTuple):
     """Directions that hold the largest singular vectors, the same on every rank.

@@ -65,7 +65,8 @@ def tall_factor(data: Dataset) -> Factor:
             for i in range(block.n_shards):
                 yield shard_factor(_with_ones(part_of(block, i), center), data.n_features + 1)
 
-    R = merge_in_tree(data, leaves(), joined, data.n_features + 1)
+    # Fewer rows than columns came as they are.
+    R = np.linalg.qr(merge_in_tree(data, leaves(), joined, data.n_features + 1), mode="r")
     total = reduce_partials(data.comm, lambda: weights, 1).total
     return Factor(float(total[0]), center + R[0, 1:] / R[0, 0], R[1:, 1:])
 
@@ -81,7 +82,17 @@ def _with_ones(shard: Block, center: Vector) -> Iterator[Triangle]:
 
 
 def shard_factor(blocks: Iterable[Triangle], width: int) -> Triangle:
-    """Return the triangular factor of the rows of some blocks; at most `width` rows. Local."""
+    """Return the triangular factor of the rows of some blocks, or the rows where they are few. Local.
+
+    Parameters
+    ----------
+    blocks : iterable of (any, width) array
+    width : int
+
+    Returns
+    -------
+    (at most width, width) array
+    """
     factor, waiting, n_waiting = np.zeros((0, width)), list[Triangle](), 0
     for rows in blocks:
         waiting.append(rows)
@@ -92,7 +103,7 @@ def shard_factor(blocks: Iterable[Triangle], width: int) -> Triangle:
 
 
 def joined(first: Triangle, second: Triangle) -> Triangle:
-    """Return the triangular factor of one above another. Local."""
+    """Return the triangular factor of one above another, or the two where their rows are few. Local."""
     return _triangle([first, second])
 
 

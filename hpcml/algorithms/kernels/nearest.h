@@ -16,6 +16,7 @@ struct search {
     const struct found *found;
     int64_t whole, most_rows, x_width, places, groups; /* the last in whole panels */
     part m[P];
+    float error;                   /* of dense rows, chain_error */
     double slack;                  /* relative error of a distance in double precision, many times */
     double *squares;               /* CSR: |c|^2 of each centre and the digits it lacks */
     int32_t *labels;               /* of the rows of the tile */
@@ -26,18 +27,20 @@ struct search {
     float *least, *floor;  /* of the slots, for each group */
 };
 
-INLINE vec column(const char *x, int64_t j, int is_last, part m, int is_single) {
-    return is_last ? row_part(x, j, m, is_single) : row_load(x, j, is_single);
+INLINE void add_away(const char *x, const double *c, int64_t j, vec sum[P], const part *m, int is_single) {
+    UNROLL for (int p = 0; p < P; p++) {
+        int64_t at = j + p * W;
+        vec away = (m ? row_part(x, at, m[p], is_single) : row_load(x, at, is_single)) - vload(c + at);
+        sum[p] = vfma(away, away, sum[p]);
+    }
 }
 
 INLINE double dense_distance(const struct search *s, const char *x, const double *c, int is_single) {
     vec sum[P];
+    int64_t j = 0, whole_part = s->whole, d = s->X->d;
     UNROLL for (int p = 0; p < P; p++) sum[p] = vset(0.0);
-    for (int64_t j = 0; j < s->X->d; j += LANES)
-        UNROLL for (int p = 0; p < P; p++) {
-            vec away = column(x, j + p * W, j == s->whole, s->m[p], is_single) - vload(c + j + p * W);
-            sum[p] = vfma(away, away, sum[p]);
-        }
+    for (; j < whole_part; j += LANES) add_away(x, c, j, sum, NULL, is_single);
+    if (j < d) add_away(x, c, j, sum, s->m, is_single);
     return sum_lanes(sum);
 }
 
@@ -68,17 +71,25 @@ static double distance(const struct search *s, int64_t row, int64_t label) {
     return s->X->is_single ? dense_distance(s, x, c, 1) : dense_distance(s, x, c, 0);
 }
 
+INLINE void take_floats(const char *x, const double *middle, vec scale, int64_t j, float *to, vec sum[P],
+                        const part *m, int is_single) {
+    UNROLL for (int p = 0; p < P; p++) {
+        int64_t at = j + p * W;
+        vec v = (m ? row_part(x, at, m[p], is_single) : row_load(x, at, is_single)) - vload(middle + at);
+        v *= scale;
+        sum[p] = vfma(v, v, sum[p]);
+        vstore_single(to + at, v);
+    }
+}
+
 /* x as floats about the middle of the centres, and |x|^2. */
 INLINE double dense_floats(const struct search *s, const char *x, float *to, int is_single) {
     vec sum[P], scale = vset(s->C->scale);
+    const double *middle = s->C->middle;
+    int64_t j = 0, whole_part = s->whole, d = s->X->d;
     UNROLL for (int p = 0; p < P; p++) sum[p] = vset(0.0);
-    for (int64_t j = 0; j < s->X->d; j += LANES)
-        UNROLL for (int p = 0; p < P; p++) {
-            int64_t at = j + p * W;
-            vec v = (column(x, at, j == s->whole, s->m[p], is_single) - vload(s->C->middle + at)) * scale;
-            sum[p] = vfma(v, v, sum[p]);
-            vstore_single(to + at, v);
-        }
+    for (; j < whole_part; j += LANES) take_floats(x, middle, scale, j, to, sum, NULL, is_single);
+    if (j < d) take_floats(x, middle, scale, j, to, sum, s->m, is_single);
     return sum_lanes(sum);
 }
 
@@ -92,17 +103,24 @@ static double sparse_floats(const struct search *s, int64_t row, float *to) {
     return sum;
 }
 
-/* The two columns after x: what a product with it may be wrong by is their product with those of a centre. */
+/* What a chain of products may be wrong by, of the product of the norms. */
+INLINE float chain_error(double n) { return (float)(1.1 * 0x1p-24 * (n + 10.0)); }
+
+/* x as floats, and the two columns after it: what a product with it may be wrong by is their product with those
+   of a centre. */
 static double row_floats(const struct search *s, int64_t row, float *to) {
     const char *x = s->X->x + row * s->X->stride;
-    int64_t n = s->X->indices ? pointer(s->X, row + 1) - pointer(s->X, row) : s->X->d;
-    double size = s->X->indices      ? sparse_floats(s, row, to)
-                  : s->X->is_single ? dense_floats(s, x, to, 1)
-                                    : dense_floats(s, x, to, 0);
-    double chain = s->X->indices ? (double)n : (double)((n < DEPTH ? n : DEPTH) + n / DEPTH);
-    double error = 1.1 * 0x1p-24 * (chain + 10.0);
-    to[n] = (float)(error * sqrt(size));
-    to[n + 1] = (float)error;
+    int64_t n = s->X->d;
+    float error = s->error;
+    double size;
+    if (s->X->indices) {
+        size = sparse_floats(s, row, to);
+        n = pointer(s->X, row + 1) - pointer(s->X, row);
+        error = chain_error((double)n);
+    } else
+        size = s->X->is_single ? dense_floats(s, x, to, 1) : dense_floats(s, x, to, 0);
+    to[n] = error * sqrtf((float)size);
+    to[n + 1] = error;
     return size;
 }
 
@@ -393,6 +411,7 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     if (!at) return NULL;
     *s = (struct search){.X = X, .C = C, .found = found, .whole = X->d & ~(int64_t)(LANES - 1), .most_rows = n,
                          .x_width = x_width, .places = places, .groups = groups, .slack = ((double)X->d + 16.0) * 0x1p-49};
+    s->error = chain_error((double)((X->d < DEPTH ? X->d : DEPTH) + X->d / DEPTH));
     for (int p = 0; p < P; p++) {
         int64_t rest = X->d - s->whole - p * W;
         s->m[p] = part_of(rest < 0 ? 0 : rest < W ? rest : W);

@@ -1,4 +1,4 @@
-"""Nearest centres against distances computed one by one: compiled, with the same bits everywhere, and in NumPy."""
+"""Nearest centres against distances computed one by one: compiled, of the same bits everywhere, and NumPy."""
 
 from __future__ import annotations
 
