@@ -14,7 +14,7 @@ struct search {
     const struct rows *X;
     const struct centers *C;
     const struct found *found;
-    int64_t whole, most_rows, x_width, places, groups; /* the last in whole panels */
+    int64_t whole, most_rows, x_width, places, groups, row_bytes; /* groups in whole panels */
     part m[P];
     float error;                   /* of dense rows, chain_error */
     double slack;                  /* relative error of a distance in double precision, many times */
@@ -25,6 +25,7 @@ struct search {
     uint64_t *wanted;              /* of the slots, a bit for each group */
     float *x, *lows;       /* of the slots */
     float *least, *floor;  /* of the slots, for each group */
+    float *ways;           /* of the groups */
 };
 
 INLINE void add_away(const char *x, const double *c, int64_t j, vec sum[P], const part *m, int is_single) {
@@ -234,17 +235,25 @@ INLINE int64_t place_of(const float *lows, int64_t n, float low) {
     return n - 1;
 }
 
-/* Bounds of the groups that were looked at. */
+/* Bounds of the groups that were looked at, each with the way of its group so far: it falls as that grows. */
 static void keep_bounds(const struct search *s, int slot, int64_t row) {
     int64_t n = s->C->n_groups;
-    float *lower = s->found->lower + (row + s->row[slot]) * n;
-    const float *least = s->least + slot * s->groups, *floor = s->floor + slot * s->groups;
-    float size = (float)(s->size[slot] * (1.0 - 0x1p-21)), below = 1.0f - 0x1p-20f;
-    for (int64_t g = 0; g < n; g++) {
-        float square = size + 2.0f * least[g];
-        float bound = (s->wanted[slot] >> g & 1) ? sqrtf(square > 0.0f ? square : 0.0f) * below : lower[g];
-        lower[g] = floor[g] < bound ? floor[g] : bound;
+    float *lower = s->found->lower + (row + s->row[slot]) * n, *bounds = s->least + slot * s->groups;
+    const float *floor = s->floor + slot * s->groups, *ways = s->ways;
+    float size = (float)(s->size[slot] * (1.0 - 0x1p-21));
+    for (int64_t g = 0; g < s->groups; g++) {
+        float square = size + 2.0f * bounds[g], bound = sqrtf(square > 0.0f ? square : 0.0f) * (1.0f - 0x1p-20f);
+        bounds[g] = (bound + ways[g]) * (1.0f - 0x1p-22f);
     }
+    for (uint64_t left = s->wanted[slot]; left; left &= left - 1) {
+        int g = __builtin_ctzll(left);
+        lower[g] = bounds[g];
+    }
+    for (int64_t g = 0; g < n; g++)
+        if (floor[g] < INFINITY) {
+            float bound = (floor[g] + ways[g]) * (1.0f - 0x1p-22f);
+            if (bound < lower[g]) lower[g] = bound;
+        }
 }
 
 /* The least low of each group that was looked at, the row's own centre left out. */
@@ -315,28 +324,33 @@ static void meet_all(const struct search *s, int i, int64_t row) {
         memset(s->found->lower + (row + i) * s->C->n_groups, 0, (size_t)s->C->n_groups * sizeof(float));
 }
 
-/* Groups that may hold a centre nearer than the row's own, now that centres have moved. */
+/* Groups that may hold a centre nearer than the row's own; a row whose own is not known is compared with all. */
 static uint64_t open_groups(const struct search *s, int i, int64_t row) {
     int64_t n = s->C->n_groups;
-    if (!s->found->moved) {
-        s->labels[i] = -1;
-        return n == 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1;
-    }
-    float *lower = s->found->lower + (row + i) * n;
-    s->labels[i] = s->found->labels[row + i];
+    s->labels[i] = s->found->lower ? s->found->labels[row + i] : -1;
+    if (s->labels[i] < 0) return n == 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1;
+    const float *lower = s->found->lower + (row + i) * n;
     s->distances[i] = distance(s, row + i, s->labels[i]);
-    float own = (float)(sqrt(s->distances[i]) * s->C->scale * (1.0 + 0x1p-20));
+    fvec own = fset((float)(sqrt(s->distances[i]) * s->C->scale * (1.0 + 0x1p-20)));
     uint64_t open = 0;
-    for (int64_t g = 0; g < n; g++) {
-        lower[g] = __builtin_fmaf(lower[g], 1.0f - 0x1p-22f, -s->found->moved[g]);
-        open |= (uint64_t) !(lower[g] > own) << g;
+    for (int64_t g = 0; g < n; g += F) {
+        fvec reached = (own + fload(s->ways + g)) * fset(1.0f + 0x1p-22f);
+        open |= (uint64_t)fbelow(reached, fload(lower + g)) << g;
     }
-    return open;
+    return ~open & (((uint64_t)1 << n) - 1);
+}
+
+/* A dense row that a later tile needs. */
+INLINE void ask_for(const struct search *s, int64_t row) {
+    if (s->X->indices || row >= s->X->n) return;
+    const char *x = s->X->x + row * s->X->stride;
+    for (int64_t at = 0; at < s->row_bytes; at += 64) __builtin_prefetch(x + at);
 }
 
 static void search_tile(const struct search *s, int64_t row, int n) {
     int slots[MOST_ROWS], used = 0;
     for (int i = 0; i < n; i++) {
+        ask_for(s, row + i + n);
         uint64_t open = open_groups(s, i, row);
         if (!open) continue;
         s->size[used] = s->C->is_tame ? row_floats(s, row + i, s->x + used * s->x_width) : INFINITY;
@@ -406,11 +420,12 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     int64_t width = X->indices ? longest_row(X) : X->d, places = C->n_panels * PLACES;
     int64_t x_width = whole(width + 2, PLACES), n = rows_of_tile(x_width > places ? x_width : places);
     int64_t squares = X->indices ? 2 * C->k : 0;
-    int64_t groups = whole(C->n_groups, PLACES), floats = ((n + 1) * (x_width + places) + 2 * n * groups) / 2;
+    int64_t groups = whole(C->n_groups, PLACES), floats = ((n + 1) * (x_width + places) + (2 * n + 1) * groups) / 2;
     double *at = zeros(floats + whole(squares, 8) + 5 * whole(n, 8)), *memory = at;
     if (!at) return NULL;
     *s = (struct search){.X = X, .C = C, .found = found, .whole = X->d & ~(int64_t)(LANES - 1), .most_rows = n,
-                         .x_width = x_width, .places = places, .groups = groups, .slack = ((double)X->d + 16.0) * 0x1p-49};
+                         .x_width = x_width, .places = places, .groups = groups,
+                         .row_bytes = X->d * (X->is_single ? 4 : 8), .slack = ((double)X->d + 16.0) * 0x1p-49};
     s->error = chain_error((double)((X->d < DEPTH ? X->d : DEPTH) + X->d / DEPTH));
     for (int p = 0; p < P; p++) {
         int64_t rest = X->d - s->whole - p * W;
@@ -426,6 +441,8 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     s->lows = s->x + (n + 1) * x_width;
     s->least = s->lows + (n + 1) * places;
     s->floor = s->least + n * groups;
+    s->ways = s->floor + n * groups;
+    if (found->ways) memcpy(s->ways, found->ways, (size_t)C->n_groups * sizeof(float));
     if (X->indices) square_centers(s);
     return memory;
 }
