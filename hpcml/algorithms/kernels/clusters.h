@@ -27,7 +27,7 @@ static int take_centers(struct held *held, PyObject *tuple, int64_t d, struct ce
     if (C->k < 1 || view->len != C->k * C->width * 8 || view->shape[1] != C->width || group < 1 || C->n_panels < 1)
         return refuse("centers");
     C->n_groups = (C->n_panels + group - 1) / group;
-    if (panels->shape[0] != C->n_panels * 16 * (d + 2) || C->n_groups > 64) return refuse("panels");
+    if (panels->shape[0] != C->n_panels * 16 * (d + 2) || C->n_groups > 63) return refuse("panels");
     return take_vector(held, arrays[0], "d", C->width, "middle", (const void **)&C->middle) &&
            take_vector(held, arrays[2], "f", 16 * C->n_panels, "first", (const void **)&C->first) &&
            take_numbers(held, arrays[3], 16 * C->n_panels, -1, C->k, "label", &C->label) &&

@@ -14,7 +14,7 @@ struct search {
     const struct rows *X;
     const struct centers *C;
     const struct found *found;
-    int64_t whole, most_rows, x_width, places, groups, row_bytes; /* groups in whole panels */
+    int64_t whole, most_rows, x_width, places, groups, row_bytes; /* groups in whole vectors */
     part m[P];
     float error;                   /* of dense rows, chain_error */
     double slack;                  /* relative error of a distance in double precision, many times */
@@ -191,8 +191,7 @@ static void panel_lows(const struct search *s, int64_t row, int64_t panel, const
 
 INLINE float least_of(const float *lows, int64_t n) {
     fvec least = fload(lows);
-    for (int64_t i = 0; i < n; i += PLACES)
-        UNROLL for (int v = 0; v < VECTORS; v++) least = fmin_of(least, fload(lows + i + v * F));
+    for (int64_t i = F; i < n; i += F) least = fmin_of(least, fload(lows + i));
     return fleast(least);
 }
 
@@ -225,11 +224,11 @@ static void meet(const struct search *s, int slot, int64_t row, int32_t label) {
     if (!(bound >= *floor)) *floor = bound;
 }
 
-/* Where `low` stands first among n numbers, whole panels of them. One branch a panel: which one is not foreseen. */
-INLINE int64_t place_of(const float *lows, int64_t n, float low) {
-    for (int64_t i = 0; i < n; i += PLACES) {
+/* Where `low` stands first among n numbers. One branch for as many vectors as are given. */
+INLINE int64_t place_of(const float *lows, int64_t n, float low, int vectors) {
+    for (int64_t i = 0; i < n; i += vectors * F) {
         unsigned found = 0;
-        UNROLL for (int v = 0; v < VECTORS; v++) found |= fequal(fload(lows + i + v * F), fset(low)) << v * F;
+        UNROLL for (int v = 0; v < vectors; v++) found |= fequal(fload(lows + i + v * F), fset(low)) << v * F;
         if (found) return i + __builtin_ctz(found);
     }
     return n - 1;
@@ -237,23 +236,23 @@ INLINE int64_t place_of(const float *lows, int64_t n, float low) {
 
 /* Bounds of the groups that were looked at, each with the way of its group so far: it falls as that grows. */
 static void keep_bounds(const struct search *s, int slot, int64_t row) {
-    int64_t n = s->C->n_groups;
-    float *lower = s->found->lower + (row + s->row[slot]) * n, *bounds = s->least + slot * s->groups;
-    const float *floor = s->floor + slot * s->groups, *ways = s->ways;
-    float size = (float)(s->size[slot] * (1.0 - 0x1p-21));
-    for (int64_t g = 0; g < s->groups; g++) {
-        float square = size + 2.0f * bounds[g], bound = sqrtf(square > 0.0f ? square : 0.0f) * (1.0f - 0x1p-20f);
-        bounds[g] = (bound + ways[g]) * (1.0f - 0x1p-22f);
+    const struct centers *C = s->C;
+    int64_t at = row + s->row[slot];
+    int32_t before = s->found->labels[at];
+    float *lower = s->found->lower + at * C->n_groups, *bounds = s->least + slot * s->groups;
+    const float *floor = s->floor + slot * s->groups;
+    fvec size = fset((float)(s->size[slot] * (1.0 - 0x1p-21)));
+    for (int64_t g = 0; g < s->groups; g += F) {
+        fvec squared = ffma(fset(2.0f), fload(bounds + g), size);
+        fvec bound = fsqrt(fmax_of(squared, fset(0.0f))) * fset(1.0f - 0x1p-20f);
+        fstore(bounds + g, (fmin_of(bound, fload(floor + g)) + fload(s->ways + g)) * fset(1.0f - 0x1p-22f));
     }
-    for (uint64_t left = s->wanted[slot]; left; left &= left - 1) {
-        int g = __builtin_ctzll(left);
-        lower[g] = bounds[g];
-    }
-    for (int64_t g = 0; g < n; g++)
-        if (floor[g] < INFINITY) {
-            float bound = (floor[g] + ways[g]) * (1.0f - 0x1p-22f);
-            if (bound < lower[g]) lower[g] = bound;
-        }
+    for (uint64_t left = s->wanted[slot]; left; left &= left - 1)
+        lower[__builtin_ctzll(left)] = bounds[__builtin_ctzll(left)];
+    if (before < 0 || before == s->labels[s->row[slot]]) return;
+    int64_t g = C->place[before] / (C->group_panels * PLACES); /* its group may not have been looked at */
+    float bound = (floor[g] + s->ways[g]) * (1.0f - 0x1p-22f);
+    if (bound < lower[g]) lower[g] = bound;
 }
 
 /* The least low of each group that was looked at, the row's own centre left out. */
@@ -262,9 +261,10 @@ static void group_lows(const struct search *s, int slot) {
     int32_t own = s->labels[s->row[slot]];
     int64_t first, n;
     if (own >= 0) lows[s->C->place[own]] = INFINITY;
-    for (int64_t g = 0; g < s->C->n_groups; g++) {
+    for (uint64_t left = s->wanted[slot]; left; left &= left - 1) {
+        int64_t g = __builtin_ctzll(left);
         group_of(s->C, g, &first, &n);
-        if (s->wanted[slot] >> g & 1) least[g] = least_of(lows + first, n);
+        least[g] = least_of(lows + first, n);
     }
 }
 
@@ -275,9 +275,9 @@ static int64_t next_place(const struct search *s, int slot, int64_t *group) {
     int i = s->row[slot];
     if (low == INFINITY || (s->labels[i] >= 0 && low > reach(s, s->distances[i], s->size[slot]))) return -1;
     int64_t first, n;
-    *group = place_of(least, s->groups, low);
+    *group = place_of(least, s->groups, low, 1);
     group_of(s->C, *group, &first, &n);
-    int64_t place = first + place_of(lows + first, n, low);
+    int64_t place = first + place_of(lows + first, n, low, VECTORS);
     lows[place] = INFINITY;
     return place;
 }
@@ -328,7 +328,7 @@ static void meet_all(const struct search *s, int i, int64_t row) {
 static uint64_t open_groups(const struct search *s, int i, int64_t row) {
     int64_t n = s->C->n_groups;
     s->labels[i] = s->found->lower ? s->found->labels[row + i] : -1;
-    if (s->labels[i] < 0) return n == 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1;
+    if (s->labels[i] < 0) return ((uint64_t)1 << n) - 1;
     const float *lower = s->found->lower + (row + i) * n;
     s->distances[i] = distance(s, row + i, s->labels[i]);
     fvec own = fset((float)(sqrt(s->distances[i]) * s->C->scale * (1.0 + 0x1p-20)));
@@ -361,11 +361,16 @@ static void search_tile(const struct search *s, int64_t row, int n) {
         else
             meet_all(s, i, row);
     }
-    for (int64_t p = 0; used && p < s->C->n_panels; p++) {
+    for (int64_t g = 0; used && g < s->C->n_groups; g++) {
+        int64_t first, n_places;
         int count = 0;
-        for (int slot = 0; slot < used; slot++)
-            if (s->wanted[slot] >> (p / s->C->group_panels) & 1) slots[count++] = slot;
-        if (count) panel_lows(s, row, p, slots, count);
+        for (int slot = 0; slot < used; slot++) {
+            slots[count] = slot;
+            count += s->wanted[slot] >> g & 1;
+        }
+        group_of(s->C, g, &first, &n_places);
+        for (int64_t p = 0; count && p < n_places / PLACES; p++)
+            panel_lows(s, row, first / PLACES + p, slots, count);
     }
     decide(s, row, used);
 }
@@ -420,7 +425,7 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     int64_t width = X->indices ? longest_row(X) : X->d, places = C->n_panels * PLACES;
     int64_t x_width = whole(width + 2, PLACES), n = rows_of_tile(x_width > places ? x_width : places);
     int64_t squares = X->indices ? 2 * C->k : 0;
-    int64_t groups = whole(C->n_groups, PLACES), floats = ((n + 1) * (x_width + places) + (2 * n + 1) * groups) / 2;
+    int64_t groups = whole(C->n_groups, F), floats = ((n + 1) * (x_width + places) + (2 * n + 1) * groups + 1) / 2;
     double *at = zeros(floats + whole(squares, 8) + 5 * whole(n, 8)), *memory = at;
     if (!at) return NULL;
     *s = (struct search){.X = X, .C = C, .found = found, .whole = X->d & ~(int64_t)(LANES - 1), .most_rows = n,

@@ -10,6 +10,8 @@ typedef __m512 fvec;
 #define fstore(p, v) _mm512_storeu_ps(p, v)
 #define ffma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define fmin_of(a, b) _mm512_min_ps(a, b)
+#define fmax_of(a, b) _mm512_max_ps(a, b)
+#define fsqrt(a) _mm512_sqrt_ps(a)
 #define vstore_single(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps(v))
 #define fequal(a, b) (unsigned)_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
 #define fbelow(a, b) (unsigned)_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
@@ -21,6 +23,8 @@ typedef __m256 fvec;
 #define fstore(p, v) _mm256_storeu_ps(p, v)
 #define ffma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define fmin_of(a, b) _mm256_min_ps(a, b)
+#define fmax_of(a, b) _mm256_max_ps(a, b)
+#define fsqrt(a) _mm256_sqrt_ps(a)
 #define vstore_single(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #define fequal(a, b) (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))
 #define fbelow(a, b) (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ))
@@ -36,6 +40,8 @@ typedef float32x4_t fvec;
 #define fstore(p, v) vst1q_f32(p, v)
 #define ffma(a, b, c) vfmaq_f32(c, a, b)
 #define fmin_of(a, b) vminq_f32(a, b)
+#define fmax_of(a, b) vmaxq_f32(a, b)
+#define fsqrt(a) vsqrtq_f32(a)
 #define vstore_single(p, v) vst1_f32(p, vcvt_f32_f64(v))
 INLINE unsigned fbits(uint32x4_t is_true) {
     static const uint32_t bits[4] = {1, 2, 4, 8};
