@@ -179,7 +179,7 @@ class KMeans(ClusterEstimator):
         n_init = 1 if self.n_init == "auto" else int(self.n_init)
         seed = self.random_state or 0
         start = Start(self.n_clusters, method, n_init, seed, self.oversampling_factor, self.init_rounds)
-        return KMeansSettings(start, self.max_iter, self.tol, self.algorithm)
+        return KMeansSettings(start, self.max_iter, self.tol, algorithm=self.algorithm)
 
     def _not_converged(self) -> str:
         return (

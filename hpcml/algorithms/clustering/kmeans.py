@@ -35,17 +35,17 @@ class KMeansSettings:
     tol : float
         A start ends when all its centres together moved by a squared distance of at most tol times the mean
         variance of the columns, as in scikit-learn; at 0, when no row changed its centre.
-    algorithm : {"auto", "lloyd", "bounds"}
-        See `choose_assignment`; the bits are the same.
     stopped : callable
         Says after each iteration, from reduced numbers, whether the time limit has come.
+    algorithm : {"auto", "lloyd", "bounds"}
+        See `choose_assignment`; the bits are the same.
     """
 
     start: Start
     max_iter: int = 300
     tol: float = 1e-4
-    algorithm: str = "auto"
     stopped: Callable[[], bool] = field(default=lambda: False)
+    algorithm: str = "auto"
 
 
 def fit_kmeans(
