@@ -40,7 +40,7 @@ class Plain:
 
 
 def sums_of_all(
-    block: Block, assignments: Sequence[Assignment], centers: NDArray[np.float64]
+    block: Block, assignments: Sequence[Assignment], centers: NDArray[np.float64], n_starts: int
 ) -> Iterator[Vector]:
     """Yield the sums of several starts side by side, (any, r (k (d + 1) + 1)), for each shard. Local.
 
@@ -49,11 +49,12 @@ def sums_of_all(
     block : Block
     assignments : sequence of Assignment
     centers : (r, k, n_features) array
+    n_starts : int
+        Of the fit, r or more: blocks are cut alike when some of the starts are done.
     """
-    r, k, d = centers.shape
-    if r == 1:
+    if n_starts == 1:
         yield from assignments[0].sums(block, centers[0])
         return
-    for run in runs(block, 8 * r * n_cluster_sums(k, d)):
+    for run in runs(block, 8 * n_starts * n_cluster_sums(*centers.shape[1:])):
         parts = zip(assignments, centers, strict=True)
         yield np.hstack([np.concatenate(list(one.sums(run, center))) for one, center in parts])

@@ -27,22 +27,23 @@ Places = NDArray[np.int32]
 
 _ABOVE = 1.0 + 2.0**-20
 _TINY = 2.0**-40  # of a norm: far more than distances of CSR rows lose to rounding
+_FAR = 1024.0  # scaled way of a group, beyond which floats hold too little of a bound
 
 
 class _Known(NamedTuple):
-    """Of the rows of a run: labels, bounds, and the centres that they hold for."""
+    """Of the rows of a run: labels, bounds, and the number after that of the last row."""
 
     labels: Places
     lower: NDArray[np.float32]
     stop: int
-    centers: Vector
 
 
 class _Now(NamedTuple):
-    """The centres of a pass."""
+    """The centres of a pass, and for each group how far its farthest mover has gone so far, scaled."""
 
     centers: Vector
     panels: Panels
+    ways: Vector
 
 
 class Bounds:
@@ -54,7 +55,6 @@ class Bounds:
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
         self._now: _Now | None = None
-        self._moved: tuple[Vector, NDArray[np.float32]] | None = None
 
     def sums(self, block: Block, centers: Vector) -> Iterator[Vector]:
         """Yield ``[sum s x of each centre's rows, sum s of them, sum s distance]``, (any, k (d + 1) + 1).
@@ -74,43 +74,42 @@ class Bounds:
             yield self._sums(run, now)
 
     def _turn_to(self, centers: Vector, is_sparse: bool) -> _Now:
-        """Return the panels of these centres, in the order and scale of the first."""
+        """Return these centres in the order and scale of the first; where that is unfit, forget all."""
         now = self._now
         if now is not None:
             if np.array_equal(now.centers, centers):
                 return now
             old = now.panels
             panels = make_panels(centers, is_sparse, scale=old.scale, order=old.label, groups=old.n_groups)
-        if now is None or not panels.is_tame:
+            ways = now.ways + _farthest(now.centers, centers, panels)
+        if now is None or not panels.is_tame or not ways.max() < _FAR:
             self._known.clear()
             groups = _n_groups(*centers.shape)
             panels = make_panels(centers, is_sparse, order=grouped(centers), groups=groups)
-        self._now, self._moved = _Now(centers.copy(), panels), None
+            ways = np.zeros(panels.n_groups)
+        self._now = _Now(centers.copy(), panels, ways)
         return self._now
 
     def _sums(self, run: Block, now: _Now) -> Vector:
-        known = self._known.get(run.start)
-        if known is not None and known.labels.size == run.n_rows:
-            moved = self._moved_since(known.centers, now)
-        else:
-            known, moved = self._make_room(run, now), None
-        self._known[run.start] = known._replace(centers=now.centers)
-        return bounded_sums(run, now.panels, known.labels, known.lower, moved)
+        first = _first_row(run)
+        known = self._known.get(first)
+        if known is None or known.labels.size != run.n_rows:
+            self._known[first] = known = self._make_room(run, first, now)
+        return bounded_sums(run, now.panels, known.labels, known.lower, now.ways.astype(np.float32))
 
-    def _make_room(self, run: Block, now: _Now) -> _Known:
+    def _make_room(self, run: Block, first: int, now: _Now) -> _Known:
         """Forget runs that were cut otherwise, and return arrays for this one."""
-        stop = int(run.index_of(run.n_rows - 1, run.n_rows)[0]) + 1 if run.n_rows else run.start
+        stop = int(run.index_of(run.n_rows - 1, run.n_rows)[0]) + 1 if run.n_rows else first
         for start, other in list(self._known.items()):
-            if start < stop and other.stop > run.start:
+            if start < stop and other.stop > first:
                 del self._known[start]
-        lower = np.empty(run.n_rows * now.panels.n_groups, np.float32)
-        return _Known(np.empty(run.n_rows, np.int32), lower, stop, now.centers)
+        lower = np.zeros(run.n_rows * now.panels.n_groups + PLACES, np.float32)
+        return _Known(np.full(run.n_rows, -1, np.int32), lower, stop)
 
-    def _moved_since(self, before: Vector, now: _Now) -> NDArray[np.float32]:
-        """Return at least how far a centre of each group moved, scaled; runs of a pass ask for the same."""
-        if self._moved is None or self._moved[0] is not before:
-            self._moved = before, _farthest(before, now)
-        return self._moved[1]
+
+def _first_row(run: Block) -> int:
+    """Return the first row's number, -1 without rows: runs of a selection may start at the same place."""
+    return int(run.index_of(0, 1)[0]) if run.n_rows else -1
 
 
 def row_bytes(k: int, d: int) -> int:
@@ -146,9 +145,10 @@ def _n_groups(k: int, d: int) -> int:
     return min(_panels_of(k), max(1, d // 2), 32)
 
 
-def _farthest(before: Vector, now: _Now) -> NDArray[np.float32]:
-    after, label = now.centers, now.panels.label
+def _farthest(before: Vector, after: Vector, panels: Panels) -> Vector:
+    """Return how far a centre of each group moved, at least, scaled."""
+    label = panels.label
     moved = np.sqrt(np.square(after - before).sum(axis=1)) + _TINY * np.sqrt(np.square(after).sum(axis=1))
-    at_places = np.where(label >= 0, moved[label], 0.0) * now.panels.scale * _ABOVE
-    starts = np.arange(0, at_places.size, PLACES * now.panels.group_panels)
-    return np.maximum.reduceat(at_places, starts).astype(np.float32)
+    at_places = np.where(label >= 0, moved[label], 0.0) * panels.scale * _ABOVE
+    starts = np.arange(0, at_places.size, PLACES * panels.group_panels)
+    return np.asarray(np.maximum.reduceat(at_places, starts))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcml.algorithms.clustering.choice import choose_assignment
 from hpcml.algorithms.clustering.lloyd import Lloyd, Loop, Progress, Result, run_lloyd
 from hpcml.algorithms.clustering.look import Look, look
 from hpcml.algorithms.clustering.starts import Start, find_starts
@@ -36,12 +37,15 @@ class KMeansSettings:
         variance of the columns, as in scikit-learn; at 0, when no row changed its centre.
     stopped : callable
         Says after each iteration, from reduced numbers, whether the time limit has come.
+    algorithm : {"auto", "lloyd", "bounds"}
+        See `choose_assignment`; the bits are the same.
     """
 
     start: Start
     max_iter: int = 300
     tol: float = 1e-4
     stopped: Callable[[], bool] = field(default=lambda: False)
+    algorithm: str = "auto"
 
 
 def fit_kmeans(
@@ -80,9 +84,11 @@ def fit_kmeans(
         The centres to start from have another shape, or are not finite.
     """
     if loop is not None:
-        return run_lloyd(data, _method(settings, loop.threshold), loop=loop, callback=callback, ballot=ballot)
+        return run_lloyd(
+            data, _method(data, settings, loop.threshold), loop=loop, callback=callback, ballot=ballot
+        )
     found, starts = begin(data, settings.start, centers, names, finite=finite)
-    method = _method(settings, settings.tol * found.variance)
+    method = _method(data, settings, settings.tol * found.variance)
     return run_lloyd(data, method, starts, callback=callback, ballot=ballot)
 
 
@@ -113,8 +119,10 @@ def too_few_distinct(result: Result) -> str:
     return f"{distinct} distinct clusters were found, fewer than n_clusters={k}: rows are duplicates"
 
 
-def _method(settings: KMeansSettings, threshold: float) -> Lloyd:
-    return Lloyd(settings.max_iter, threshold, settings.stopped)
+def _method(data: Dataset, settings: KMeansSettings, threshold: float) -> Lloyd:
+    start = settings.start
+    make = choose_assignment(settings.algorithm, data, start.n_clusters, start.n_init)
+    return Lloyd(settings.max_iter, threshold, settings.stopped, make)
 
 
 def _given(data: Dataset, start: Start, centers: NDArray[Any]) -> NDArray[np.float64]:

@@ -208,7 +208,7 @@ class _Passes(NamedTuple):
         assignments = [self.assignments[i] for i in starts]
 
         def statistics(block: Block) -> Iterator[Vector]:
-            return sums_of_all(block, assignments, centers)
+            return sums_of_all(block, assignments, centers, len(self.assignments))
 
         n, known = r * n_cluster_sums(k, d), None if window is None else window.ravel()
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.algorithms.clustering.draws import draws_by, masses_of
+from hpcml.algorithms.clustering.growing import GrowingNearest
 from hpcml.algorithms.clustering.least_rows import FewRows, Keys, least_rows
-from hpcml.algorithms.kernels.nearest import nearest
 from hpcml.algorithms.kernels.passes import runs
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block, Dataset
@@ -42,42 +42,51 @@ def candidates(data: Dataset, starts: Sequence[int], seed: int, per_round: int, 
         Candidates of a round, l.
     rounds : int
     """
+    chosen = [GrowingNearest(data, len(starts)) for _ in starts]
     first = least_rows(data, 1, [draws_by(masses_of, seed, start, 0) for start in starts])
-    chosen = [rows.X for rows in first]
+    _grow(chosen, first)
     for round in range(1, rounds + 1):
         pairs = zip(starts, chosen, strict=True)
-        found = least_rows(data, per_round, [_far(X, seed, start, round) for start, X in pairs])
-        chosen = [np.concatenate([X, rows.X]) for X, rows in zip(chosen, found, strict=True)]
+        _grow(chosen, least_rows(data, per_round, [_far(some, seed, start, round) for start, some in pairs]))
     return _weighed(data, chosen)
 
 
-def _far(chosen: NDArray[np.float64], seed: int, start: int, round: int) -> Keys:
+def _grow(chosen: Sequence[GrowingNearest], found: Sequence[FewRows]) -> None:
+    for some, rows in zip(chosen, found, strict=True):
+        some.add(rows.X)
+
+
+def _far(chosen: GrowingNearest, seed: int, start: int, round: int) -> Keys:
     """Return the keys that take far rows first."""
 
     def masses(block: Block) -> Vector:
-        return block.weights * nearest(block, chosen).distances
+        return block.weights * chosen.nearest(block).distances
 
     return draws_by(masses, seed, start, round)
 
 
-def _weighed(data: Dataset, chosen: list[NDArray[np.float64]]) -> list[FewRows]:
+def _weighed(data: Dataset, chosen: list[GrowingNearest]) -> list[FewRows]:
     """Return candidates with the sum of the weights of the rows nearest to each. Collective, one pass.
 
     Of equal candidates the first has all the weight.
     """
-    sizes = [len(X) for X in chosen]
+    sizes = [len(some.centers) for some in chosen]
 
     def statistics(block: Block) -> Iterator[Vector]:
+        labels = [some.nearest(block).labels for some in chosen]
+        at = 0
         for run in runs(block, 8 * sum(sizes)):
-            yield np.hstack([_weights(run, X) for X in chosen])
+            rows = slice(at, at := at + run.n_rows)
+            yield np.hstack([_weights(run, some[rows], n) for some, n in zip(labels, sizes, strict=True)])
 
     total = reduce_blocks(data, statistics, sum(sizes)).total
     parts = np.split(total, np.cumsum(sizes)[:-1])
-    return [FewRows(X[weight > 0], weight[weight > 0]) for X, weight in zip(chosen, parts, strict=True)]
+    pairs = zip((some.centers for some in chosen), parts, strict=True)
+    return [FewRows(X[weight > 0], weight[weight > 0]) for X, weight in pairs]
 
 
-def _weights(block: Block, chosen: NDArray[np.float64]) -> Vector:
-    n = len(chosen)
+def _weights(block: Block, labels: NDArray[np.int32], n: int) -> Vector:
+    """Return the weight of each label in each shard, (n_shards, n)."""
     shard = np.repeat(np.arange(block.n_shards), np.diff(block.shards))
-    labels = shard * n + nearest(block, chosen).labels
-    return np.asarray(np.bincount(labels, block.weights, block.n_shards * n), np.float64).reshape(-1, n)
+    sums = np.bincount(shard * n + labels, block.weights, block.n_shards * n)
+    return np.asarray(sums, np.float64).reshape(-1, n)

@@ -27,7 +27,7 @@ static int take_centers(struct held *held, PyObject *tuple, int64_t d, struct ce
     if (C->k < 1 || view->len != C->k * C->width * 8 || view->shape[1] != C->width || group < 1 || C->n_panels < 1)
         return refuse("centers");
     C->n_groups = (C->n_panels + group - 1) / group;
-    if (panels->shape[0] != C->n_panels * 16 * (d + 2) || C->n_groups > 64) return refuse("panels");
+    if (panels->shape[0] != C->n_panels * 16 * (d + 2) || C->n_groups > 63) return refuse("panels");
     return take_vector(held, arrays[0], "d", C->width, "middle", (const void **)&C->middle) &&
            take_vector(held, arrays[2], "f", 16 * C->n_panels, "first", (const void **)&C->first) &&
            take_numbers(held, arrays[3], 16 * C->n_panels, -1, C->k, "label", &C->label) &&
@@ -35,19 +35,19 @@ static int take_centers(struct held *held, PyObject *tuple, int64_t d, struct ce
            ((C->middle && C->first) || refuse("middle or first"));
 }
 
-/* (labels, distances, lower, moved) */
+/* (labels, distances, lower, ways) */
 static int take_found(struct held *held, PyObject *tuple, int64_t n, const struct centers *C, struct found *found) {
-    PyObject *labels, *distances, *lower, *moved;
-    if (!PyArg_ParseTuple(tuple, "OOOO", &labels, &distances, &lower, &moved)) return 0;
+    PyObject *labels, *distances, *lower, *ways;
+    if (!PyArg_ParseTuple(tuple, "OOOO", &labels, &distances, &lower, &ways)) return 0;
     if (!take_vector(held, labels, "i", n, "labels", (const void **)&found->labels) ||
         !take_vector(held, distances, "d", n, "distances", (const void **)&found->distances) ||
-        !take_vector(held, lower, "f", n * C->n_groups, "lower", (const void **)&found->lower) ||
-        !take_vector(held, moved, "f", C->n_groups, "moved", (const void **)&found->moved))
+        !take_vector(held, lower, "f", n * C->n_groups + 16, "lower", (const void **)&found->lower) ||
+        !take_vector(held, ways, "f", C->n_groups, "ways", (const void **)&found->ways))
         return 0;
-    if (!found->moved) return 1;
-    if (!found->labels || !found->lower) return refuse("labels or lower");
+    if (!found->lower) return 1;
+    if (!found->labels || !found->ways) return refuse("labels or ways");
     for (int64_t i = 0; i < n; i++)
-        if (found->labels[i] < 0 || found->labels[i] >= C->k) return refuse("labels");
+        if (found->labels[i] >= C->k) return refuse("labels");
     return 1;
 }
 

@@ -78,13 +78,13 @@ struct centers {
 };
 
 /* Of each row its centre, the squared distance to it and, for each group, what no other centre is nearer than, in
-   scaled units. Any may be NULL. With `moved`, how far a centre of each group went since, the pass goes on from
-   labels and lower. */
+   scaled units, plus the way that the group's farthest mover had gone by then. Each may be NULL. With `lower` come
+   `ways`, how far it is now, and labels, -1 where a row is not known; 16 numbers after `lower` may be read. */
 struct found {
     int32_t *labels;
     double *distances;
     float *lower;
-    const float *moved;
+    const float *ways;
 };
 
 struct kernels {

@@ -353,7 +353,7 @@ static PyMethodDef METHODS[] = {
      "metric, shrink), out)"},
     {"squares", squares, METH_VARARGS, "squares(set, rows, weight, shards, center, out)"},
     {"nearest", nearest, METH_VARARGS,
-     "nearest(set, rows, shards, weight, centers, (labels, distances, lower, moved), out)"},
+     "nearest(set, rows, shards, weight, centers, (labels, distances, lower, ways), out)"},
     {"cluster_sums", cluster_sums, METH_VARARGS,
      "cluster_sums(set, rows, shards, weight, labels, distances, k, out)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},

@@ -14,7 +14,7 @@ struct search {
     const struct rows *X;
     const struct centers *C;
     const struct found *found;
-    int64_t whole, most_rows, x_width, places, groups; /* the last in whole panels */
+    int64_t whole, most_rows, x_width, places, groups, row_bytes; /* groups in whole vectors */
     part m[P];
     float error;                   /* of dense rows, chain_error */
     double slack;                  /* relative error of a distance in double precision, many times */
@@ -25,6 +25,7 @@ struct search {
     uint64_t *wanted;              /* of the slots, a bit for each group */
     float *x, *lows;       /* of the slots */
     float *least, *floor;  /* of the slots, for each group */
+    float *ways;           /* of the groups */
 };
 
 INLINE void add_away(const char *x, const double *c, int64_t j, vec sum[P], const part *m, int is_single) {
@@ -190,8 +191,7 @@ static void panel_lows(const struct search *s, int64_t row, int64_t panel, const
 
 INLINE float least_of(const float *lows, int64_t n) {
     fvec least = fload(lows);
-    for (int64_t i = 0; i < n; i += PLACES)
-        UNROLL for (int v = 0; v < VECTORS; v++) least = fmin_of(least, fload(lows + i + v * F));
+    for (int64_t i = F; i < n; i += F) least = fmin_of(least, fload(lows + i));
     return fleast(least);
 }
 
@@ -224,27 +224,35 @@ static void meet(const struct search *s, int slot, int64_t row, int32_t label) {
     if (!(bound >= *floor)) *floor = bound;
 }
 
-/* Where `low` stands first among n numbers, whole panels of them. One branch a panel: which one is not foreseen. */
-INLINE int64_t place_of(const float *lows, int64_t n, float low) {
-    for (int64_t i = 0; i < n; i += PLACES) {
+/* Where `low` stands first among n numbers. One branch for as many vectors as are given. */
+INLINE int64_t place_of(const float *lows, int64_t n, float low, int vectors) {
+    for (int64_t i = 0; i < n; i += vectors * F) {
         unsigned found = 0;
-        UNROLL for (int v = 0; v < VECTORS; v++) found |= fequal(fload(lows + i + v * F), fset(low)) << v * F;
+        UNROLL for (int v = 0; v < vectors; v++) found |= fequal(fload(lows + i + v * F), fset(low)) << v * F;
         if (found) return i + __builtin_ctz(found);
     }
     return n - 1;
 }
 
-/* Bounds of the groups that were looked at. */
+/* Bounds of the groups that were looked at, each with the way of its group so far: it falls as that grows. */
 static void keep_bounds(const struct search *s, int slot, int64_t row) {
-    int64_t n = s->C->n_groups;
-    float *lower = s->found->lower + (row + s->row[slot]) * n;
-    const float *least = s->least + slot * s->groups, *floor = s->floor + slot * s->groups;
-    float size = (float)(s->size[slot] * (1.0 - 0x1p-21)), below = 1.0f - 0x1p-20f;
-    for (int64_t g = 0; g < n; g++) {
-        float square = size + 2.0f * least[g];
-        float bound = (s->wanted[slot] >> g & 1) ? sqrtf(square > 0.0f ? square : 0.0f) * below : lower[g];
-        lower[g] = floor[g] < bound ? floor[g] : bound;
+    const struct centers *C = s->C;
+    int64_t at = row + s->row[slot];
+    int32_t before = s->found->labels[at];
+    float *lower = s->found->lower + at * C->n_groups, *bounds = s->least + slot * s->groups;
+    const float *floor = s->floor + slot * s->groups;
+    fvec size = fset((float)(s->size[slot] * (1.0 - 0x1p-21)));
+    for (int64_t g = 0; g < s->groups; g += F) {
+        fvec squared = ffma(fset(2.0f), fload(bounds + g), size);
+        fvec bound = fsqrt(fmax_of(squared, fset(0.0f))) * fset(1.0f - 0x1p-20f);
+        fstore(bounds + g, (fmin_of(bound, fload(floor + g)) + fload(s->ways + g)) * fset(1.0f - 0x1p-22f));
     }
+    for (uint64_t left = s->wanted[slot]; left; left &= left - 1)
+        lower[__builtin_ctzll(left)] = bounds[__builtin_ctzll(left)];
+    if (before < 0 || before == s->labels[s->row[slot]]) return;
+    int64_t g = C->place[before] / (C->group_panels * PLACES); /* its group may not have been looked at */
+    float bound = (floor[g] + s->ways[g]) * (1.0f - 0x1p-22f);
+    if (bound < lower[g]) lower[g] = bound;
 }
 
 /* The least low of each group that was looked at, the row's own centre left out. */
@@ -253,9 +261,10 @@ static void group_lows(const struct search *s, int slot) {
     int32_t own = s->labels[s->row[slot]];
     int64_t first, n;
     if (own >= 0) lows[s->C->place[own]] = INFINITY;
-    for (int64_t g = 0; g < s->C->n_groups; g++) {
+    for (uint64_t left = s->wanted[slot]; left; left &= left - 1) {
+        int64_t g = __builtin_ctzll(left);
         group_of(s->C, g, &first, &n);
-        if (s->wanted[slot] >> g & 1) least[g] = least_of(lows + first, n);
+        least[g] = least_of(lows + first, n);
     }
 }
 
@@ -266,9 +275,9 @@ static int64_t next_place(const struct search *s, int slot, int64_t *group) {
     int i = s->row[slot];
     if (low == INFINITY || (s->labels[i] >= 0 && low > reach(s, s->distances[i], s->size[slot]))) return -1;
     int64_t first, n;
-    *group = place_of(least, s->groups, low);
+    *group = place_of(least, s->groups, low, 1);
     group_of(s->C, *group, &first, &n);
-    int64_t place = first + place_of(lows + first, n, low);
+    int64_t place = first + place_of(lows + first, n, low, VECTORS);
     lows[place] = INFINITY;
     return place;
 }
@@ -315,28 +324,33 @@ static void meet_all(const struct search *s, int i, int64_t row) {
         memset(s->found->lower + (row + i) * s->C->n_groups, 0, (size_t)s->C->n_groups * sizeof(float));
 }
 
-/* Groups that may hold a centre nearer than the row's own, now that centres have moved. */
+/* Groups that may hold a centre nearer than the row's own; a row whose own is not known is compared with all. */
 static uint64_t open_groups(const struct search *s, int i, int64_t row) {
     int64_t n = s->C->n_groups;
-    if (!s->found->moved) {
-        s->labels[i] = -1;
-        return n == 64 ? UINT64_MAX : ((uint64_t)1 << n) - 1;
-    }
-    float *lower = s->found->lower + (row + i) * n;
-    s->labels[i] = s->found->labels[row + i];
+    s->labels[i] = s->found->lower ? s->found->labels[row + i] : -1;
+    if (s->labels[i] < 0) return ((uint64_t)1 << n) - 1;
+    const float *lower = s->found->lower + (row + i) * n;
     s->distances[i] = distance(s, row + i, s->labels[i]);
-    float own = (float)(sqrt(s->distances[i]) * s->C->scale * (1.0 + 0x1p-20));
+    fvec own = fset((float)(sqrt(s->distances[i]) * s->C->scale * (1.0 + 0x1p-20)));
     uint64_t open = 0;
-    for (int64_t g = 0; g < n; g++) {
-        lower[g] = __builtin_fmaf(lower[g], 1.0f - 0x1p-22f, -s->found->moved[g]);
-        open |= (uint64_t) !(lower[g] > own) << g;
+    for (int64_t g = 0; g < n; g += F) {
+        fvec reached = (own + fload(s->ways + g)) * fset(1.0f + 0x1p-22f);
+        open |= (uint64_t)fbelow(reached, fload(lower + g)) << g;
     }
-    return open;
+    return ~open & (((uint64_t)1 << n) - 1);
+}
+
+/* A dense row that a later tile needs. */
+INLINE void ask_for(const struct search *s, int64_t row) {
+    if (s->X->indices || row >= s->X->n) return;
+    const char *x = s->X->x + row * s->X->stride;
+    for (int64_t at = 0; at < s->row_bytes; at += 64) __builtin_prefetch(x + at);
 }
 
 static void search_tile(const struct search *s, int64_t row, int n) {
     int slots[MOST_ROWS], used = 0;
     for (int i = 0; i < n; i++) {
+        ask_for(s, row + i + n);
         uint64_t open = open_groups(s, i, row);
         if (!open) continue;
         s->size[used] = s->C->is_tame ? row_floats(s, row + i, s->x + used * s->x_width) : INFINITY;
@@ -347,11 +361,16 @@ static void search_tile(const struct search *s, int64_t row, int n) {
         else
             meet_all(s, i, row);
     }
-    for (int64_t p = 0; used && p < s->C->n_panels; p++) {
+    for (int64_t g = 0; used && g < s->C->n_groups; g++) {
+        int64_t first, n_places;
         int count = 0;
-        for (int slot = 0; slot < used; slot++)
-            if (s->wanted[slot] >> (p / s->C->group_panels) & 1) slots[count++] = slot;
-        if (count) panel_lows(s, row, p, slots, count);
+        for (int slot = 0; slot < used; slot++) {
+            slots[count] = slot;
+            count += s->wanted[slot] >> g & 1;
+        }
+        group_of(s->C, g, &first, &n_places);
+        for (int64_t p = 0; count && p < n_places / PLACES; p++)
+            panel_lows(s, row, first / PLACES + p, slots, count);
     }
     decide(s, row, used);
 }
@@ -406,11 +425,12 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     int64_t width = X->indices ? longest_row(X) : X->d, places = C->n_panels * PLACES;
     int64_t x_width = whole(width + 2, PLACES), n = rows_of_tile(x_width > places ? x_width : places);
     int64_t squares = X->indices ? 2 * C->k : 0;
-    int64_t groups = whole(C->n_groups, PLACES), floats = ((n + 1) * (x_width + places) + 2 * n * groups) / 2;
+    int64_t groups = whole(C->n_groups, F), floats = ((n + 1) * (x_width + places) + (2 * n + 1) * groups + 1) / 2;
     double *at = zeros(floats + whole(squares, 8) + 5 * whole(n, 8)), *memory = at;
     if (!at) return NULL;
     *s = (struct search){.X = X, .C = C, .found = found, .whole = X->d & ~(int64_t)(LANES - 1), .most_rows = n,
-                         .x_width = x_width, .places = places, .groups = groups, .slack = ((double)X->d + 16.0) * 0x1p-49};
+                         .x_width = x_width, .places = places, .groups = groups,
+                         .row_bytes = X->d * (X->is_single ? 4 : 8), .slack = ((double)X->d + 16.0) * 0x1p-49};
     s->error = chain_error((double)((X->d < DEPTH ? X->d : DEPTH) + X->d / DEPTH));
     for (int p = 0; p < P; p++) {
         int64_t rest = X->d - s->whole - p * W;
@@ -426,6 +446,8 @@ static double *make_search(const struct rows *X, const struct centers *C, const 
     s->lows = s->x + (n + 1) * x_width;
     s->least = s->lows + (n + 1) * places;
     s->floor = s->least + n * groups;
+    s->ways = s->floor + n * groups;
+    if (found->ways) memcpy(s->ways, found->ways, (size_t)C->n_groups * sizeof(float));
     if (X->indices) square_centers(s);
     return memory;
 }

@@ -116,7 +116,7 @@ def bounded_sums(
     panels: Panels,
     labels: NDArray[np.int32],
     lower: NDArray[np.float32],
-    moved: NDArray[np.float32] | None,
+    ways: NDArray[np.float32],
 ) -> Vector:
     """Return what `lloyd_sums` yields, (n_shards, k (d + 1) + 1), by bounds where they are known.
 
@@ -127,14 +127,15 @@ def bounded_sums(
     panels : Panels
         Centres.
     labels : (rows,) array
-        Of the centres before they moved, and then of these. Written.
-    lower : (rows * groups,) array
-        Below the distance to any centre of a group but the row's own, scaled. Written.
-    moved : (groups,) array or None
-        At least how far a centre of a group moved, scaled. None: labels and lower are not known.
+        Of an earlier pass, -1 for rows that are not known; then of this one. Written.
+    lower : (rows * groups + 16,) array
+        Below the distance to any centre of a group but the row's own, scaled, plus the group's way at that
+        time. Written. The last 16 numbers are read, but mean nothing.
+    ways : (groups,) array
+        How far the centre of a group that moves farthest has gone since the first pass, at least; scaled.
     """
     out = np.empty((block.n_shards, n_cluster_sums(len(panels.at), block.X.shape[1])))
-    found = (labels, None, lower, moved)
+    found = (labels, None, lower, ways)
     module().nearest(chosen(), compiled_rows(block.X), block.shards, block.weight, panels, found, out)
     return out
 

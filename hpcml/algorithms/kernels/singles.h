@@ -1,5 +1,5 @@
-/* Vectors of F floats, for products that only propose: what they say is checked in doubles. fequal gives a bit
-   for each place, fleast the least number. */
+/* Vectors of F floats, for products that only propose: what they say is checked in doubles. fequal and fbelow
+   (a < b) give a bit for each place, fleast the least number. */
 
 enum { F = 2 * W };
 
@@ -10,8 +10,11 @@ typedef __m512 fvec;
 #define fstore(p, v) _mm512_storeu_ps(p, v)
 #define ffma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define fmin_of(a, b) _mm512_min_ps(a, b)
+#define fmax_of(a, b) _mm512_max_ps(a, b)
+#define fsqrt(a) _mm512_sqrt_ps(a)
 #define vstore_single(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps(v))
 #define fequal(a, b) (unsigned)_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+#define fbelow(a, b) (unsigned)_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
 INLINE float fleast(fvec v) { return _mm512_reduce_min_ps(v); }
 #elif W == 4
 typedef __m256 fvec;
@@ -20,8 +23,11 @@ typedef __m256 fvec;
 #define fstore(p, v) _mm256_storeu_ps(p, v)
 #define ffma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define fmin_of(a, b) _mm256_min_ps(a, b)
+#define fmax_of(a, b) _mm256_max_ps(a, b)
+#define fsqrt(a) _mm256_sqrt_ps(a)
 #define vstore_single(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #define fequal(a, b) (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))
+#define fbelow(a, b) (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ))
 INLINE float fleast(fvec v) {
     __m128 four = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     __m128 two = _mm_min_ps(four, _mm_movehl_ps(four, four));
@@ -34,10 +40,14 @@ typedef float32x4_t fvec;
 #define fstore(p, v) vst1q_f32(p, v)
 #define ffma(a, b, c) vfmaq_f32(c, a, b)
 #define fmin_of(a, b) vminq_f32(a, b)
+#define fmax_of(a, b) vmaxq_f32(a, b)
+#define fsqrt(a) vsqrtq_f32(a)
 #define vstore_single(p, v) vst1_f32(p, vcvt_f32_f64(v))
-INLINE unsigned fequal(fvec a, fvec b) {
+INLINE unsigned fbits(uint32x4_t is_true) {
     static const uint32_t bits[4] = {1, 2, 4, 8};
-    return vaddvq_u32(vandq_u32(vceqq_f32(a, b), vld1q_u32(bits)));
+    return vaddvq_u32(vandq_u32(is_true, vld1q_u32(bits)));
 }
+#define fequal(a, b) fbits(vceqq_f32(a, b))
+#define fbelow(a, b) fbits(vcltq_f32(a, b))
 INLINE float fleast(fvec v) { return vminvq_f32(v); }
 #endif

@@ -199,13 +199,13 @@ def test_wrong_lengths_are_refused(wrong):
 
 
 @needs_compiled
-@pytest.mark.parametrize("label", [-1, 4])
+@pytest.mark.parametrize("label", [-2, 4])
 def test_labels_of_no_centre_are_refused(label):
     block, out = make_block(3), np.empty((5, 17))
     labels = np.full(N, label, np.int32)
     with pytest.raises(ValueError, match="labels"):
         compiled().cluster_sums(COMPILED[0], (block.X,), SHARDS, None, labels, np.zeros(N), 4, out)
-    known = labels, None, np.zeros(N, np.float32), np.zeros(1, np.float32)
+    known = np.full(N, 4, np.int32), None, np.zeros(N + 16, np.float32), np.zeros(1, np.float32)
     panels = make_panels(np.zeros((4, 3)), False)
     with pytest.raises(ValueError, match="labels"):
         compiled().nearest(COMPILED[0], (block.X,), SHARDS, None, panels, known, out)
