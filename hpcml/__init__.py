@@ -13,10 +13,13 @@ from typing import Any as _Any  # noqa: E402
 
 if _TYPE_CHECKING:
     from hpcml.estimators import (
+        PCA,
         ElasticNet,
+        EmpiricalCovariance,
         GammaRegressor,
         GaussianRandomProjection,
         HuberRegressor,
+        IncrementalPCA,
         KMeans,
         Lasso,
         LinearRegression,
@@ -28,6 +31,7 @@ if _TYPE_CHECKING:
         SGDClassifier,
         SGDRegressor,
         SparseRandomProjection,
+        TruncatedSVD,
         TweedieRegressor,
     )
     from hpcml.estimators.loading import load_model
@@ -35,10 +39,13 @@ if _TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "PCA",
     "ElasticNet",
+    "EmpiricalCovariance",
     "GammaRegressor",
     "GaussianRandomProjection",
     "HuberRegressor",
+    "IncrementalPCA",
     "KMeans",
     "Lasso",
     "LinearRegression",
@@ -50,6 +57,7 @@ __all__ = [
     "SGDClassifier",
     "SGDRegressor",
     "SparseRandomProjection",
+    "TruncatedSVD",
     "TweedieRegressor",
     "__version__",
     "load_model",
@@ -57,10 +65,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PCA": "estimators",
     "ElasticNet": "estimators",
+    "EmpiricalCovariance": "estimators",
     "GammaRegressor": "estimators",
     "GaussianRandomProjection": "estimators",
     "HuberRegressor": "estimators",
+    "IncrementalPCA": "estimators",
     "KMeans": "estimators",
     "Lasso": "estimators",
     "LinearRegression": "estimators",
@@ -72,6 +83,7 @@ _HOMES = {
     "SGDClassifier": "estimators",
     "SGDRegressor": "estimators",
     "SparseRandomProjection": "estimators",
+    "TruncatedSVD": "estimators",
     "TweedieRegressor": "estimators",
     "load_model": "estimators.loading",
     "open_hdf5": "io.dataset",

@@ -49,7 +49,7 @@ class GradientDescent:
         if t == 0.0:
             return state._replace(stuck=True)
         following = self.rule.following(point, new, t)
-        return _State(new, following, np.append(state.values[1:], new.value), False)
+        return _State(new, following, np.array([*state.values[1:].tolist(), new.value]), False)
 
 
 def make_gradient_descent(step: float | str = "auto") -> GradientDescent:

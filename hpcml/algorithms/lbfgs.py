@@ -33,7 +33,6 @@ class LBFGS:
     """
 
     state_type: ClassVar[Any] = _State
-    lasting: ClassVar[tuple[str, ...]] = ("moves", "changes")
     memory: int = 10
     name: str = "lbfgs"
 
@@ -42,6 +41,10 @@ class LBFGS:
         point = objective.evaluate(w)
         empty = np.zeros((0, w.size))
         return _State(point, empty, empty, not point.gradient.any())
+
+    def grown(self, objective: Objective, w: Vector, last: _State) -> _State:
+        """Return the state at w, with the history of fewer rows. Collective, two messages."""
+        return self.init(objective, w)._replace(moves=last.moves, changes=last.changes)
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state; a history that misleads is dropped once. Collective."""

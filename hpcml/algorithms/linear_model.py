@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from hpcml.algorithms.losses import JointHuber, Loss
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.losses.kinds import make_loss
+from hpcml.algorithms.model import model_digest
 from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot
-from hpcml.algorithms.scaling import Scaling, fit_scaling
+from hpcml.algorithms.scaling import Scaling, fit_scaling, rough_scaling
 from hpcml.algorithms.survey import Survey
 from hpcml.algorithms.target import NO_TARGET, Target
 from hpcml.data import Dataset
@@ -155,10 +155,7 @@ class LinearModel(NamedTuple):
     @property
     def digest(self) -> str:
         """SHA-256 over the bits of coefficients, intercept, classes, scaling, power and delta. Local."""
-        hasher = hashlib.sha256(self.kind.encode())
-        for part in self.arrays().values():
-            hasher.update(np.array([part.size], "<i8").tobytes() + part.astype("<f8").tobytes())
-        return hasher.hexdigest()
+        return model_digest(self.kind, self.arrays())
 
 
 def model_from_arrays(kind: str, arrays: Mapping[str, Vector]) -> LinearModel:
@@ -179,9 +176,10 @@ def make_objective(
 ) -> tuple[Objective, Scaling]:
     """Return the objective, and the standardisation that the user asked for.
 
-    Collective: two passes, four messages, none with `known`, the answer of ``fit_scaling(data, True, True)``;
-    one more pass and two messages for class weights, which change no standardisation. Solvers work on
-    features of their own scales, whatever was asked for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation
+    Collective: two passes, four messages, none with `known`, the answer of ``fit_scaling(data, True, True)``.
+    Where no standardisation was asked for, those passes go over a sample of many rows, `known` or not. One
+    more pass and two messages for class weights, which change no standardisation. Solvers work on features of
+    their own scales, whatever was asked for: ``t_j^2 = s_j^2 + alpha_j / c`` with the deviation
     s_j, the l2 strength alpha_j on the original coefficient and the largest curvature c of the loss, or that
     at the start where there is no largest. Weights v of those features with strengths ``alpha_j / t_j^2``,
     for l1 divided by t_j, give the user's own objective, with a Hessian whose diagonal is near c: well
@@ -206,7 +204,8 @@ def make_objective(
         Weights of classes that are not there.
     """
     loss = make_loss(settings.kind, found.classes, settings.power, settings.delta)
-    full = known or fit_scaling(data, True, True)
+    is_asked = settings.with_mean or settings.with_std
+    full = (None if is_asked else rough_scaling(data)) or known or fit_scaling(data, True, True)
     d, total, has_intercept = data.n_features, found.total_weight, settings.fit_intercept
     asked = Scaling(
         full.mean if settings.with_mean else np.zeros(d), full.scale if settings.with_std else np.ones(d)

@@ -38,7 +38,6 @@ class NewtonCG:
     """
 
     state_type: ClassVar[Any] = _State
-    lasting: ClassVar[tuple[str, ...]] = ("first_norm",)
     name: str = "newton_cg"
 
     def init(self, objective: Objective, w: Vector) -> _State:
@@ -46,6 +45,10 @@ class NewtonCG:
         point = objective.evaluate(w)
         norm = float(np.linalg.norm(point.gradient))
         return _State(point, norm, norm == 0.0)
+
+    def grown(self, objective: Objective, w: Vector, last: _State) -> _State:
+        """Return the state at w, as a continuation of that on fewer rows. Collective, two messages."""
+        return self.init(objective, w)._replace(first_norm=last.first_norm)
 
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state. Collective, a message a product and one more as a rule."""

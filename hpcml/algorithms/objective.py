@@ -50,8 +50,9 @@ class Point(NamedTuple):
     @property
     def is_finite(self) -> bool:
         """Whether value, gradient and Hessian are numbers. Local."""
-        arrays = (self.gradient, self.hessian)
-        return isfinite(self.value) and all(bool(np.isfinite(part).all()) for part in arrays if part.size)
+        if not isfinite(self.value) or not np.isfinite(self.gradient).all():
+            return False
+        return not self.hessian.size or bool(np.isfinite(self.hessian).all())
 
 
 class MeanLoss(NamedTuple):
@@ -120,12 +121,12 @@ class Objective:
     ballot: Ballot = field(default_factory=Ballot)
     start: Start = AT_ZERO
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         """Length of w, the intercept included. Local."""
         return self.n_weights + self.loss.n_outputs * int(self.fit_intercept)
 
-    @property
+    @cached_property
     def n_weights(self) -> int:
         """Length of w without intercepts. Local."""
         return self.loss.n_outputs * self.data.n_features
@@ -153,7 +154,7 @@ class Objective:
     def from_raw(self, coef: Vector, intercept: Intercept) -> Vector:
         """Return the w of coefficients and intercept on the original features. Local."""
         weights, last = self.scaling.from_raw(coef, intercept)
-        return self._extended(weights.ravel(), last)
+        return self._extended(weights, last)
 
     @property
     def first_w(self) -> Vector:
@@ -183,18 +184,24 @@ class Objective:
             return shard_sums(block, self.loss, coef, intercept, columns)
 
         n = self.n_sums(columns)
-        known = window if window is not None and window.size == n else None
+        known, rest = _fitting(window, n, columns)
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
         loss = self.mean_loss(reduced.total, columns)
-        return self.penalised(w, loss, columns, reduced.window)
+        return self.penalised(
+            w, loss, columns, np.append(reduced.window, rest) if rest.size else reduced.window
+        )
 
     def n_sums(self, columns: NDArray[np.int64] | None = None) -> int:
         """Return the number of sums that a pass brings, with the Hessian of some columns. Local."""
         k = self.loss.n_outputs
         return n_sums(self.data.n_features, columns) if k == 1 else 1 + k + self.n_weights
 
-    def _extended(self, vector: Vector, last: Intercept) -> Vector:
-        return np.append(vector, last) if self.fit_intercept else vector
+    def _extended(self, weights: Vector, last: Intercept) -> Vector:
+        w = np.empty(self.n_parameters)
+        w[: self.n_weights] = weights.ravel()
+        if self.fit_intercept:
+            w[self.n_weights :] = last
+        return w
 
     def mean_loss(self, sums: Vector, columns: NDArray[np.int64] | None) -> MeanLoss:
         """Return what the sums of `shard_sums` over some rows give to the mean loss of all. Local."""
@@ -207,15 +214,15 @@ class Objective:
         k = self.loss.n_outputs
         at_intercept = sums[:k]
         raw = sums[k:].reshape(k, -1) - self.scaling.mean * at_intercept[:, None]
-        return self._extended((raw / self.scaling.scale).ravel(), at_intercept)
+        return self._extended(raw / self.scaling.scale, at_intercept)
 
     def penalised(
         self, w: Vector, loss: MeanLoss, columns: NDArray[np.int64] | None, window: NDArray[np.int64]
     ) -> Point:
         """Return the point at w, from the loss of all rows there. Local."""
-        gradient, hessian = loss.gradient + self.whole_penalty.gradient(w), loss.hessian.copy()
+        gradient, hessian = loss.gradient + self.whole_penalty.gradient(w), loss.hessian
         if columns is not None:
-            on_diagonal = np.arange(columns.size)
+            hessian, on_diagonal = hessian.copy(), np.arange(columns.size)
             hessian[on_diagonal, on_diagonal] += self.penalty.l2[columns]
         return Point(w, loss.value + self.penalty.value(self.split(w)[0]), gradient, hessian, window)
 
@@ -312,6 +319,15 @@ def _margins(block: Block, both: Vector) -> tuple[Block, Vector, Vector]:
         return block.without_rows(), both[:, 0], both[:, 1]
     pair = both[:, :, 0]
     return replace(block, X=pair, offset=None), pair[:, 0], pair[:, 1]
+
+
+def _fitting(
+    window: NDArray[np.int64] | None, n: int, columns: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Return the window of n sums and what it has beyond: that of a Hessian waits for the next one."""
+    if window is None or (window.size != n and (columns is not None or window.size < n)):
+        return None, np.zeros(0, np.int64)
+    return window[:n], window[n:]
 
 
 def _labels(block: Block) -> Vector:

@@ -61,7 +61,7 @@ class Penalty:
 
     def value(self, w: Vector) -> float:
         """Return the penalty of w, (n_features,); infinite outside the bounds."""
-        return 0.5 * float(np.sum(self.l2 * w * w)) + self.rough_value(w)
+        return 0.5 * float(np.add.reduce(self.l2 * w * w)) + self.rough_value(w)
 
     def rough_value(self, w: Vector) -> float:
         """Return the part that has no gradient."""
@@ -119,7 +119,7 @@ class Penalty:
         rises above its tangent at v: no difference of large numbers.
         """
         if self.is_ridge:
-            return 0.5 * float(np.sum(np.square(self.l2 * w - slope) / self.l2))
+            return 0.5 * float(np.add.reduce(np.square(self.l2 * w - slope) / self.l2))
         shrunk = np.sign(slope) * np.maximum(np.abs(slope) - self.l1, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             far = np.where(shrunk == 0, 0.0, shrunk / self.l2)

@@ -43,9 +43,9 @@ class Warm(NamedTuple):
 def pays(objective: Objective, solver: Solver) -> bool:
     """Tell whether a start on samples saves passes, by data and spec alone. Local.
 
-    It was measured to do so for newton and newton_cg, for lbfgs nearly always, where the last sample has some
-    hundred rows for each parameter. Below 2^22 numbers in X there is nothing to save, and least squares take
-    one step anyway.
+    It was measured to do so for newton_cg, for newton of those with the Hessian, and for lbfgs nearly always,
+    where the last sample has some hundred rows for each parameter. Below 2^22 numbers in X there is nothing
+    to save, and least squares take one step anyway.
     """
     data, p = objective.data, objective.n_parameters
     is_long = data.n_samples >= _GAINING_ROWS * p and data.n_samples * data.n_features >= _GAINING_NUMBERS
@@ -108,9 +108,8 @@ def _on_samples(
 
 def _begun(solver: Solver, objective: Objective, w: Vector, last: Any) -> Any:
     """Return the solver's state at w, with what it learnt on a smaller sample."""
-    state = solver.init(objective, w)
-    kept = () if last is None else getattr(solver, "lasting", ())
-    return state._replace(**{name: getattr(last, name) for name in kept})
+    grown = getattr(solver, "grown", None)
+    return solver.init(objective, w) if last is None or grown is None else grown(objective, w, last)
 
 
 def _improved(

@@ -1,6 +1,7 @@
-/* hpcml.collectives._limbs: terms cut to a window and added as integers, as limbs.py does with NumPy.
+/* hpcml.collectives._limbs: terms cut to a window, added as integers and rounded, as limbs.py does with NumPy.
 
-   Every step is exact, so both give the same bits. Only the stable interface of CPython 3.11 is used. */
+   Every step up to the rounding is exact, and that takes the same operations in the same order, so both give
+   the same bits. Only the stable interface of CPython 3.11 is used. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
@@ -16,6 +17,7 @@
 enum { TILE = 512 }; /* columns whose sums stay in the first cache while all rows go by */
 enum { MISSED = 1, NONFINITE = 2 };
 
+#define LIMB_BITS 38
 #define LIMB 0x1p38
 #define MAGIC 0x1.8p52 /* added to a number below 2^51, it leaves the nearest integer in the last bits */
 
@@ -140,8 +142,46 @@ static PyObject *add(PyObject *self, PyObject *args) {
     return Py_BuildValue("(ii)", (found & MISSED) != 0, (found & NONFINITE) != 0);
 }
 
+/* The double next to (high + middle / 2^38 + low / 2^76) 2^(window - 38). */
+static double rounded_one(int64_t high, int64_t middle, int64_t low, int64_t window) {
+    const int64_t mask = ((int64_t)1 << LIMB_BITS) - 1;
+    int is_negative = high + ((middle + (low >> LIMB_BITS)) >> LIMB_BITS) < 0;
+    if (is_negative) high = -high, middle = -middle, low = -low;
+    middle += low >> LIMB_BITS;
+    high += middle >> LIMB_BITS;
+    double below = (double)(middle & mask) * 0x1p-38 + (double)(low & mask) * 0x1p-76;
+    double upper = (double)(high & ~(((int64_t)1 << 31) - 1)), lower = (double)(high & (((int64_t)1 << 31) - 1));
+    double first = upper + lower, rest = lower - (first - upper);
+    double size = first + (rest + below);
+    return ldexp(is_negative ? -size : size, (int)window - LIMB_BITS);
+}
+
+static PyObject *rounded(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *objects[3];
+    Py_buffer views[3];
+    static const int NDIM[3] = {2, 1, 1};
+    if (!PyArg_ParseTuple(args, "OOO", &objects[0], &objects[1], &objects[2])) return NULL;
+    int held = 0;
+    while (held < 3 && take(objects[held], &views[held], held == 2, NDIM[held], held == 2)) held++;
+    if (held == 3) {
+        int64_t n = views[1].shape[0];
+        const int64_t *limbs = views[0].buf, *window = views[1].buf;
+        double *total = views[2].buf;
+        if (views[0].shape[0] != 3 || views[0].shape[1] != n || views[2].shape[0] != n)
+            PyErr_SetString(PyExc_ValueError, "limbs, window and total have not the same columns");
+        else
+            for (int64_t j = 0; j < n; j++)
+                total[j] = rounded_one(limbs[j], limbs[n + j], limbs[2 * n + j], window[j]);
+    }
+    while (held) PyBuffer_Release(&views[--held]);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef METHODS[] = {
     {"add", add, METH_VARARGS, "add(chunk, scale, limbs, largest) -> (missed, nonfinite)"},
+    {"rounded", rounded, METH_VARARGS, "rounded(limbs, window, total)"},
     {NULL, NULL, 0, NULL},
 };
 

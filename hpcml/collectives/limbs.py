@@ -1,15 +1,14 @@
-"""Terms cut to a window and added as integers: by compiled code, or by NumPy to the same bits."""
+"""Terms cut to a window, added as integers and rounded: by compiled code, or by NumPy to the same bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIMB", "Found", "add", "compiled_add", "plain_add"]
+__all__ = ["LIMB", "Found", "add", "compiled", "plain_add", "plain_rounded", "rounded"]
 
 LIMB = 38
 """Bits of a limb."""
@@ -20,11 +19,6 @@ class Found(NamedTuple):
 
     missed: int
     nonfinite: int
-
-
-Adder = Callable[
-    [NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]], tuple[int, int]
-]
 
 
 def add(
@@ -48,18 +42,36 @@ def add(
     largest : (n,) array
         The largest ``|x|`` so far, changed in place.
     """
-    function = compiled_add() or plain_add
+    module = compiled()
+    function = module.add if module else plain_add
     return Found(*function(np.ascontiguousarray(chunk, np.float64), scale, limbs, largest))
 
 
+def rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the doubles next to the sums that limbs within a window hold, (n,). Local.
+
+    Parameters
+    ----------
+    limbs : (3, n) array of int64
+    window : (n,) array of int64
+        Exponents: `limbs` are those of terms times ``2^(38 - window)``.
+    """
+    module = compiled()
+    if module is None:
+        return plain_rounded(limbs, window)
+    total = np.empty(window.size)
+    module.rounded(limbs, window, total)
+    return total
+
+
 @lru_cache(1)
-def compiled_add() -> Adder | None:
-    """Return the compiled function, or None where it was not built. Local."""
+def compiled() -> Any:
+    """Return the extension module, or None where it was not built. Local."""
     try:
         from hpcml.collectives import _limbs
     except ImportError:
         return None
-    return _limbs.add  # type: ignore[no-any-return]
+    return _limbs
 
 
 def plain_add(
@@ -83,3 +95,26 @@ def plain_add(
         limb += whole.astype(np.int64).sum(axis=0)
         scaled = (scaled - whole) * 2.0**LIMB
     return missed, nonfinite
+
+
+def plain_rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what `rounded` does, with NumPy. Local."""
+    # Of magnitudes no part cancels another: -1 + (1 - 2^-76) would lose what a double cannot hold.
+    sign = np.where(_carried(limbs)[0] < 0, -1, 1)
+    high, middle, low = _carried(limbs * sign)
+    # Two halves of the high limb, each exact as a double, added without loss (Dekker's fast two-sum).
+    upper = (high >> 31 << 31).astype(np.float64)
+    lower = (high & ((1 << 31) - 1)).astype(np.float64)
+    first = upper + lower
+    rest = lower - (first - upper)
+    rest = rest + (middle * 2.0**-LIMB + low * 2.0 ** (-2 * LIMB))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.ldexp(sign * (first + rest), window - LIMB), np.float64)
+
+
+def _carried(limbs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the same numbers with 0 <= low, middle < 2^38; high alone has the sign."""
+    high, middle, low = limbs
+    middle = middle + (low >> LIMB)
+    high = high + (middle >> LIMB)
+    return high, middle & ((1 << LIMB) - 1), low & ((1 << LIMB) - 1)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcml.collectives.communicator import Array, Communicator
-from hpcml.collectives.limbs import LIMB, add
+from hpcml.collectives.limbs import LIMB, add, rounded
 from hpcml.errors import CollectiveError, shared
 
 __all__ = ["Reduced", "reduce_partials", "reproducible_sum"]
@@ -84,37 +84,14 @@ def _added(partials: Partials, window: NDArray[np.int64]) -> _Local:
 
 
 def _paired(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pack two counters of 31 bits into each integer, so that one sum counts both."""
-    even = np.zeros(flags.size + flags.size % 2, np.int64)
+    """Pack two counters of 32 bits into each integer, so that one sum counts both."""
+    even = np.zeros(flags.size + flags.size % 2, np.uint32)
     even[: flags.size] = flags
-    return even[0::2] + (even[1::2] << 32)
+    return even.view(np.int64)
 
 
-def _unpaired(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    return np.stack([counts & 0xFFFFFFFF, counts >> 32], axis=1).ravel()[:n]
-
-
-def _carried(limbs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the same numbers with 0 <= low, middle < 2^38; high alone has the sign."""
-    high, middle, low = limbs
-    middle = middle + (low >> LIMB)
-    high = high + (middle >> LIMB)
-    return high, middle & ((1 << LIMB) - 1), low & ((1 << LIMB) - 1)
-
-
-def _rounded(limbs: NDArray[np.int64], window: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the doubles next to the sums that the limbs hold."""
-    # Of magnitudes no part cancels another: -1 + (1 - 2^-76) would lose what a double cannot hold.
-    sign = np.where(_carried(limbs)[0] < 0, -1, 1)
-    high, middle, low = _carried(limbs * sign)
-    # Two halves of the high limb, each exact as a double, added without loss (Dekker's fast two-sum).
-    upper = (high >> 31 << 31).astype(np.float64)
-    lower = (high & ((1 << 31) - 1)).astype(np.float64)
-    first = upper + lower
-    rest = lower - (first - upper)
-    rest = rest + (middle * 2.0**-LIMB + low * 2.0 ** (-2 * LIMB))
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.ldexp(sign * (first + rest), window - LIMB), np.float64)
+def _unpaired(counts: NDArray[np.int64], n: int) -> NDArray[np.uint32]:
+    return counts.view(np.uint32)[:n]
 
 
 def _with_nonfinite(
@@ -180,10 +157,10 @@ def reduce_partials(
     loose = (_unpaired(occupied, n) == 0) & (window > _LOWEST)
     if flags[0] or loose.any():
         return reduce_partials(comm, partials, n, None, counts)
-    total = _rounded(limbs, window)
+    total = rounded(limbs, window)
     if flags[1]:
         total = _with_nonfinite(comm, partials, total)
-    return Reduced(total, window, tuple(int(count) for count in flags[2:]))
+    return Reduced(total, window, tuple(flags[2:].tolist()))
 
 
 def reproducible_sum(comm: Communicator, partials: Array) -> NDArray[np.float64]:

@@ -12,19 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from hpcml.algorithms.clustering.metrics import inertia
 from hpcml.algorithms.kernels.nearest import nearest
-from hpcml.collectives import Communicator, SerialCommunicator, agreed
-from hpcml.data import ArrayDataset, Block, Dataset
+from hpcml.collectives import Communicator, SerialCommunicator
+from hpcml.data import ArrayDataset, Block
 from hpcml.estimators.distributed import DistributedEstimator
-from hpcml.estimators.inputs import (
-    check_same,
-    feature_digest,
-    find_comm,
-    is_dataset,
-    read_matrix,
-    read_points,
-    refuse_beside,
-    validated,
-)
+from hpcml.estimators.inputs import check_same, find_comm, is_dataset, read_matrix
 
 __all__ = ["ClusterEstimator"]
 
@@ -87,25 +78,7 @@ class ClusterEstimator(
         """
         check_is_fitted(self)
         comm = find_comm(self.comm, X)
-        return -inertia(self._points(comm, X, sample_weight, reset=False), self.cluster_centers_)
-
-    def _points(self, comm: Communicator, X: Any, sample_weight: Any, *, reset: bool) -> Dataset:
-        """Return rows as a data set; `reset` learns the features, else they are compared. Collective."""
-        if is_dataset(X):
-            with agreed(comm):
-                refuse_beside(sample_weight=sample_weight)
-                if not reset:
-                    self._check_width(X)
-            if reset:
-                self._forget_names()
-                self.n_features_in_ = X.n_features
-            data: Dataset = X
-            return data
-        with validated(comm):
-            rows, weight = read_points(self, X, sample_weight, least=int(comm.size == 1), reset=reset)
-        if reset:
-            check_same(comm, {"the names of features": feature_digest(self)})
-        return ArrayDataset(rows, None, weight, comm=comm)
+        return -inertia(self._weighted_points(comm, X, sample_weight, reset=False), self.cluster_centers_)
 
     def _given_centers(self, comm: Communicator) -> NDArray[np.float64] | None:
         """Return the centres that `init` gives, if it does. Collective then, two small messages."""

@@ -9,9 +9,16 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
 
 from hpcml.collectives import Communicator, agreed
-from hpcml.data import Dataset
+from hpcml.data import ArrayDataset, Dataset
 from hpcml.errors import DataError, SpecError
-from hpcml.estimators.inputs import check_same
+from hpcml.estimators.inputs import (
+    check_same,
+    feature_digest,
+    is_dataset,
+    read_points,
+    refuse_beside,
+    validated,
+)
 
 __all__ = ["DistributedEstimator"]
 
@@ -41,6 +48,24 @@ class DistributedEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn
                 f"X has {data.n_features} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
+
+    def _weighted_points(self, comm: Communicator, X: Any, sample_weight: Any, *, reset: bool) -> Dataset:
+        """Return rows as a data set; `reset` learns the features, else they are compared. Collective."""
+        if is_dataset(X):
+            with agreed(comm):
+                refuse_beside(sample_weight=sample_weight)
+                if not reset:
+                    self._check_width(X)
+            if reset:
+                self._forget_names()
+                self.n_features_in_ = X.n_features
+            data: Dataset = X
+            return data
+        with validated(comm):
+            rows, weight = read_points(self, X, sample_weight, least=int(comm.size == 1), reset=reset)
+        if reset:
+            check_same(comm, {"the names of features": feature_digest(self)})
+        return ArrayDataset(rows, None, weight, comm=comm)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without a communicator: ranks do not outlive their process."""

@@ -145,7 +145,7 @@ class KMeans(ClusterEstimator):
         self._check_parameters(comm)
         centers = self._given_centers(comm)
         with one_blas_thread():
-            data = self._points(comm, X, sample_weight, reset=True)
+            data = self._weighted_points(comm, X, sample_weight, reset=True)
             finite = not (is_dataset(X) or assumes_finite())
             result = fit_kmeans(data, self._settings(centers), centers=centers, finite=finite)
         self.cluster_centers_ = result.centers

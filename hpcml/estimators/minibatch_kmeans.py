@@ -162,7 +162,7 @@ class MiniBatchKMeans(ClusterEstimator):
         self._check_parameters(comm)
         centers = self._given_centers(comm)
         with one_blas_thread():
-            data = self._points(comm, X, sample_weight, reset=True)
+            data = self._weighted_points(comm, X, sample_weight, reset=True)
             settings = MiniBatchSettings(self._start(), self._method(), self.tol)
             result = fit_mini_batch(data, settings, centers=centers, names=_NAMES, finite=_is_finite(X))
         self.n_iter_, self.converged_, self.reason_ = result.n_epochs, result.converged, result.reason
@@ -193,7 +193,6 @@ class MiniBatchKMeans(ClusterEstimator):
         check_is_fitted(self)
         twin = Twin(self.n_clusters, init=self.cluster_centers_, n_init=1, max_iter=self.max_iter)
         twin._n_threads = 1
-        twin._counts = self._walk.counts.copy()
         for name in ("cluster_centers_", "labels_", "inertia_", "n_iter_", "n_steps_", "n_features_in_"):
             if hasattr(self, name):
                 setattr(twin, name, np.copy(getattr(self, name))[()])
@@ -205,10 +204,10 @@ class MiniBatchKMeans(ClusterEstimator):
         """Return the rows of a batch, checked, and the state before it. Collective."""
         if not hasattr(self, "cluster_centers_"):
             centers = self._given_centers(comm)
-            data = self._points(comm, X, sample_weight, reset=True)
+            data = self._weighted_points(comm, X, sample_weight, reset=True)
             _, starts = begin(data, self._start(), centers, _NAMES, finite=_is_finite(X))
             return data, start_mini_batch(starts[0])
-        data = self._points(comm, X, sample_weight, reset=False)
+        data = self._weighted_points(comm, X, sample_weight, reset=False)
         look(data, _NAMES, finite=_is_finite(X))
         bits = np.append(self._walk.centers, self._walk.counts).tobytes()
         check_same(comm, {"centres to go on from": hashlib.sha256(bits).hexdigest()})

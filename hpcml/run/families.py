@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+
+from hpcml.spec.schema_model import TASKS
 
 if TYPE_CHECKING:
     from hpcml.algorithms.metrics import Scores
@@ -42,6 +45,6 @@ class Family:
 
 def family_of(kind: str) -> Family:
     """Return the family of a type of model; only its own modules are imported. Local."""
-    from hpcml.run.linear import FAMILY
-
-    return FAMILY
+    name = {"clustering": "clustering", "decomposition": "decomposition"}.get(TASKS[kind], "linear")
+    family: Family = import_module(f"hpcml.run.{name}").FAMILY
+    return family

@@ -17,7 +17,7 @@ from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.table import open_table
 from hpcml.run.families import family_of
 from hpcml.run.inputs import names_of
-from hpcml.spec.schema_fit import METRICS
+from hpcml.spec.schema_model import EXTRA_METRICS, METRICS
 
 __all__ = ["Rows", "Trained", "evaluate_model", "open_for_model"]
 
@@ -148,7 +148,8 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
     """
     file, data = open_for_model(comm, path, rows)
     with data:
-        fitting = METRICS[file.about["kind"]]
+        kind = file.model.kind
+        fitting = METRICS[kind] + EXTRA_METRICS.get(kind, ())
         unknown = set(metrics) - set(fitting)
         if unknown:
             raise shared(
@@ -156,4 +157,4 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
             )
         names = names_of(rows.path, rows.columns)
         survey(data, classes=False, names=names)
-        return family_of(file.model.kind).evaluate(data, file.model, metrics or fitting, names.y)
+        return family_of(kind).evaluate(data, file.model, metrics or METRICS[kind], names.y)

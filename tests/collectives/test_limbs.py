@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hpcml.collectives import SerialCommunicator, limbs
-from hpcml.collectives.limbs import LIMB, add, compiled_add, plain_add
+from hpcml.collectives.limbs import LIMB, add, compiled, plain_add, plain_rounded, rounded
 from hpcml.collectives.reproducible import reproducible_sum
 
-ADDERS = [plain_add, *filter(None, [compiled_add()])]
+ADDERS = [plain_add, *([compiled().add] if compiled() else [])]
 N = 1300  # some tiles of columns
 
 
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_told_and_left_out(adder):
 def test_without_the_extension_the_sum_is_the_same(monkeypatch):
     x = terms()
     expected = reproducible_sum(SerialCommunicator(), x)
-    monkeypatch.setattr(limbs, "compiled_add", lambda: None)
+    monkeypatch.setattr(limbs, "compiled", lambda: None)
     assert reproducible_sum(SerialCommunicator(), x).tobytes() == expected.tobytes()
 
 
@@ -91,3 +91,40 @@ def test_the_extension_refuses_wrong_arrays(wrong):
     for bad in (good[wrong][..., :2].copy(), good[wrong].astype(np.float32), good[wrong].ravel()[None, None]):
         with pytest.raises((TypeError, ValueError)):
             ADDERS[1](*good[:wrong], bad, *good[wrong + 1 :])
+
+
+def limbs_near(size, n=400, seed=2):
+    """Limbs below 2^size of any sign, as sums of many terms have, and some that cancel nearly or wholly."""
+    rng = np.random.default_rng(seed)
+    sums = rng.integers(-(2**size), 2**size, (3, n))
+    sums[0, ::5] = rng.integers(-2, 3, sums[0, ::5].size)
+    sums[:2, ::7] = 0
+    sums[:, ::11] = [[-1], [2**LIMB - 1], [2**LIMB - 1]]
+    sums[:, ::13] = 0
+    return sums
+
+
+@pytest.mark.skipif(compiled() is None, reason="the extension was not built")
+@pytest.mark.parametrize("size", [1, 38, 53, 61])
+@pytest.mark.parametrize("top", [-960, -1000, 0, 200, 1024])
+def test_the_same_doubles(size, top):
+    sums, window = limbs_near(size), np.full(400, top)
+    assert rounded(sums, window).tobytes() == plain_rounded(sums, window).tobytes()
+
+
+def test_a_rounded_sum_is_the_nearest_double():
+    sums = limbs_near(60)
+    for limbs_of_one, found in zip(sums.T.tolist(), rounded(sums, np.full(400, 38)).tolist(), strict=True):
+        high, middle, low = limbs_of_one
+        exact = high + Fraction(middle, 2**LIMB) + Fraction(low, 4**LIMB)
+        assert abs(Fraction(found) - exact) <= abs(exact) * Fraction(1, 2**52)
+
+
+@pytest.mark.skipif(compiled() is None, reason="the extension was not built")
+@pytest.mark.parametrize("wrong", range(3))
+def test_rounding_refuses_wrong_arrays(wrong):
+    good = [np.zeros((3, 4), np.int64), np.zeros(4, np.int64), np.zeros(4)]
+    compiled().rounded(*good)
+    for bad in (good[wrong][..., :2].copy(), good[wrong].astype(np.float32), good[wrong].ravel()[None, None]):
+        with pytest.raises((TypeError, ValueError)):
+            compiled().rounded(*good[:wrong], bad, *good[wrong + 1 :])

@@ -77,7 +77,7 @@ def test_a_bug_without_ranks_is_a_traceback(rows, tmp_path):
     code = (
         "import sys, hpcml.run.launch as launch; launch.one_blas_thread()\n"
         "import hpcml.cli.run as verb; verb.one_blas_thread = lambda spec: None\n"
-        "import hpcml.run.run as run; run.evaluate = None\n"
+        "import hpcml.run.run as run; run.Run._evaluate = None\n"
         "from hpcml.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     done = harness.run_job([sys.executable, "-c", code, "run", str(spec), f"output.dir={tmp_path / 'run'}"])

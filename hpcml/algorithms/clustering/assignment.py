@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.nearest import cluster_sums, nearest
+from hpcml.algorithms.kernels.nearest import lloyd_sums, n_cluster_sums
 from hpcml.algorithms.kernels.passes import runs
 from hpcml.data import Block
 
-__all__ = ["Assignment", "Plain", "n_sums", "sums_of_all"]
+__all__ = ["Assignment", "Plain", "sums_of_all"]
 
 Vector = NDArray[np.float64]
 
@@ -36,14 +36,7 @@ class Plain:
 
     def sums(self, block: Block, centers: NDArray[np.float64]) -> Iterator[Vector]:
         """Yield the sums of each shard; see `Assignment`. Local."""
-        k, d = centers.shape
-        for run in runs(block, 8 * n_sums(k, d)):
-            yield from cluster_sums(run, nearest(run, centers), k)
-
-
-def n_sums(k: int, d: int) -> int:
-    """Return the number of sums of a start of k centres. Local."""
-    return k * (d + 1) + 1
+        yield from lloyd_sums(block, centers)
 
 
 def sums_of_all(
@@ -61,6 +54,6 @@ def sums_of_all(
     if r == 1:
         yield from assignments[0].sums(block, centers[0])
         return
-    for run in runs(block, 8 * r * n_sums(k, d)):
+    for run in runs(block, 8 * r * n_cluster_sums(k, d)):
         parts = zip(assignments, centers, strict=True)
         yield np.hstack([np.concatenate(list(one.sums(run, center))) for one, center in parts])

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.clustering.assignment import Assignment, Plain, n_sums, sums_of_all
+from hpcml.algorithms.clustering.assignment import Assignment, Plain, sums_of_all
 from hpcml.algorithms.clustering.empty import refill
+from hpcml.algorithms.kernels.nearest import n_cluster_sums
 from hpcml.algorithms.reduction import Ballot, reduce_blocks
 from hpcml.data import Block, Dataset
 
@@ -62,7 +63,7 @@ class Runs(NamedTuple):
     inertia : (r,) array
         ``sum s |x - c|^2`` over rows and their nearest centres.
     shift : (r,) array
-        Squared distance that the centres moved in the last iteration.
+        Squared distance that the centres moved in the last iteration, or would have.
     n_iter : (r,) array of int64
     ended : (r,) array of bool
         Whether a start is done: then nothing of it changes.
@@ -107,6 +108,16 @@ class Progress(NamedTuple):
     n_active: int
     shift: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for a journal. Local."""
+        return {"inertia": self.objective, "squared_shift": self.shift, "n_active": self.n_active}
+
+    @property
+    def sentence(self) -> str:
+        """The same for a reader. Local."""
+        return f"inertia {self.objective:.8g}   squared shift {self.shift:.1e}"
+
 
 class Result(NamedTuple):
     """The best of the starts: that of the least inertia, the first of equals.
@@ -121,7 +132,7 @@ class Result(NamedTuple):
     n_iter : int
         Of this start.
     converged : bool
-        No centre moved by more than the threshold allows.
+        The centres moved by no more than the threshold allows, or to no less inertia.
     reason : str
         Why this start ended, a sentence.
     start : int
@@ -199,7 +210,7 @@ class _Passes(NamedTuple):
         def statistics(block: Block) -> Iterator[Vector]:
             return sums_of_all(block, assignments, centers)
 
-        n, known = r * n_sums(k, d), None if window is None else window.ravel()
+        n, known = r * n_cluster_sums(k, d), None if window is None else window.ravel()
         reduced = reduce_blocks(self.data, statistics, n, window=known, ballot=self.ballot)
         sums = reduced.total.reshape(r, -1)
         totals, sizes = sums[:, : k * d].reshape(r, k, d), sums[:, k * d : -1]
@@ -217,19 +228,27 @@ def _begin(passes: _Passes, centers: Vector) -> Runs:
 def _step(passes: _Passes, loop: Loop) -> Runs:
     """Return the state with the centres of all starts that are not done at the means of their rows."""
     runs = Runs._make(part.copy() for part in loop.runs)
+    runs.n_iter[~runs.ended] += 1
+    runs.shift[~runs.ended] = np.square(runs.following - runs.centers).sum(axis=(1, 2))[~runs.ended]
     still = (runs.following == runs.centers).all(axis=(1, 2))
     moving = np.flatnonzero(~runs.ended & ~still)
-    runs.n_iter[~runs.ended] += 1
-    runs.shift[still] = 0.0
     runs.ended[still] = True
     if moving.size:
-        shift = np.square(runs.following[moving] - runs.centers[moving]).sum(axis=(1, 2))
         found = passes.evaluate(moving.tolist(), runs.following[moving], runs.window[moving])
-        ended = shift <= loop.threshold
-        found = found._replace(shift=shift, n_iter=runs.n_iter[moving], ended=ended)
-        for part, new in zip(runs, found, strict=True):
-            part[moving] = new
+        _accept(runs, moving, found)
+        runs.ended[moving] |= runs.shift[moving] <= loop.threshold
     return runs
+
+
+def _accept(runs: Runs, moving: NDArray[np.int64], found: Runs) -> None:
+    """Put what was found in place, but for starts whose inertia did not fall: they end where they were.
+
+    Without rounding it falls whenever a row changes its centre. With it, centres could go round for ever.
+    """
+    falls = found.inertia < runs.inertia[moving]
+    for name in ("centers", "following", "sizes", "inertia", "window"):
+        getattr(runs, name)[moving[falls]] = getattr(found, name)[falls]
+    runs.ended[moving[~falls]] = True
 
 
 def _best(runs: Runs) -> int:
@@ -250,9 +269,11 @@ def _result(loop: Loop, late: bool) -> Result:
 
 
 def _why(loop: Loop, i: int, late: bool) -> str:
-    if loop.runs.ended[i]:
-        moved = float(loop.runs.shift[i])
-        if moved == 0.0:
-            return "no row changed its centre"
-        return f"the centres moved by {moved:.3g} in squares, at most tol allows {loop.threshold:.3g}"
-    return "the time limit was reached" if late else "max_iter was reached"
+    if not loop.runs.ended[i]:
+        return "the time limit was reached" if late else "max_iter was reached"
+    moved = float(loop.runs.shift[i])
+    if moved == 0.0:
+        return "no row changed its centre"
+    if moved <= loop.threshold:
+        return f"the centres moved by {moved:.3g} in squares, and tol allows {loop.threshold:.3g}"
+    return "the inertia fell no more: rounding limits it"

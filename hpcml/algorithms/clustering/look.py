@@ -80,6 +80,7 @@ def look(data: Dataset, names: Names, *, finite: bool = False) -> Look:
 
 def _terms(block: Block) -> Iterator[Vector]:
     """Yield ``[rows, sum s, sum s x, sum s |x|^2]`` of each shard, (any, 3 + n_features)."""
-    moments = np.concatenate(list(shard_moments(block)))
-    squares = np.concatenate(list(shard_squares(block, np.zeros(block.X.shape[1]))))
+    zero = np.zeros(block.X.shape[1])
+    moments = np.concatenate([np.zeros((0, 1 + zero.size)), *shard_moments(block)])
+    squares = np.concatenate([np.zeros((0, zero.size)), *shard_squares(block, zero)])
     yield np.column_stack([np.diff(block.shards), moments, squares.sum(axis=1)])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.clustering.draws import draws_by, ones_of
 from hpcml.algorithms.clustering.least_rows import FewRows, least_rows
-from hpcml.algorithms.kernels.nearest import nearest
+from hpcml.algorithms.kernels.nearest import lloyd_sums, nearest
 from hpcml.algorithms.reduction import reduce_blocks
 from hpcml.data import Block, Dataset
 from hpcml.errors import DataError, shared
@@ -31,7 +31,9 @@ def inertia(data: Dataset, centers: NDArray[np.float64]) -> float:
     """
 
     def statistics(block: Block) -> Iterator[Vector]:
-        yield block.shard_sums(block.weights * nearest(block, centers).distances)[:, None]
+        # The sums of a fit's pass, so that its own inertia comes out again to the bit.
+        for sums in lloyd_sums(block, centers):
+            yield sums[:, -1:]
 
     return float(reduce_blocks(data, statistics, 1).total[0])
 

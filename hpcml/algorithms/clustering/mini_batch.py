@@ -14,7 +14,7 @@ from hpcml.algorithms.batches import Batch, make_batches
 from hpcml.algorithms.clustering.least_rows import LeastRows
 from hpcml.algorithms.clustering.metrics import inertia
 from hpcml.algorithms.clustering.reassignment import drawing, place, starved
-from hpcml.algorithms.kernels.nearest import cluster_sums, nearest
+from hpcml.algorithms.kernels.nearest import cluster_sums, lloyd_sums, n_cluster_sums, nearest
 from hpcml.algorithms.reduction import Ballot, reduce_stream
 from hpcml.data import Block, Dataset, own_runs
 
@@ -71,6 +71,16 @@ class MiniBatchProgress(NamedTuple):
 
     loop: MiniBatchState
     objective: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for a journal. Local."""
+        return {"smoothed_inertia": self.objective, "squared_shift": self.loop.shift}
+
+    @property
+    def sentence(self) -> str:
+        """The same for a reader. Local."""
+        return f"smoothed inertia {self.objective:.8g}   squared shift {self.loop.shift:.1e}"
 
 
 class MiniBatchResult(NamedTuple):
@@ -161,13 +171,15 @@ class MiniBatch:
             nonlocal drawn
             drawn = LeastRows(hungry.size, d)  # a sum may repeat
             for block in batch.blocks():
+                if not hungry.size:
+                    yield from lloyd_sums(block, state.centers)
+                    continue
                 found = nearest(block, state.centers)
-                if hungry.size:
-                    drawn.see(block, drawing(found, self.seed, state.n_iter)(block))
+                drawn.see(block, drawing(found, self.seed, state.n_iter)(block))
                 yield from cluster_sums(block, found, k)
 
         window = state.window if state.window.size else None
-        reduced = reduce_stream(data, terms, k * (d + 1) + 1, window=window, ballot=ballot)
+        reduced = reduce_stream(data, terms, n_cluster_sums(k, d), window=window, ballot=ballot)
         state = _moved(state, reduced.total, smoothing)._replace(window=reduced.window)
         if not hungry.size:
             return state

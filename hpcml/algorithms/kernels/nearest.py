@@ -8,6 +8,7 @@ A row's label is the centre of the least such distance, the first of equals.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ def nearest(block: Block, centers: Vector) -> Nearest:
     """
     labels, distances = np.zeros(block.n_rows, np.int32), np.empty(block.n_rows)
     if is_compiled(block.X):
-        panels, found = make_panels(centers, is_csr(block.X)), (labels, distances, None, None)
+        panels, found = _panels(centers, is_csr(block.X)), (labels, distances, None, None)
         module().nearest(chosen(), compiled_rows(block.X), block.shards, None, panels, found, None)
         return Nearest(labels, distances)
     for piece in pieces(block):
@@ -102,7 +103,7 @@ def lloyd_sums(block: Block, centers: Vector) -> Iterator[Vector]:
     elif not is_compiled(block.X):
         yield from cluster_sums(block, nearest(block, centers), len(centers))
     else:
-        width, panels = n_cluster_sums(*centers.shape), make_panels(centers, is_csr(block.X))
+        width, panels = n_cluster_sums(*centers.shape), _panels(centers, is_csr(block.X))
         for run in runs(block, 8 * width):
             out = np.empty((run.n_shards, width))
             rows, found = compiled_rows(run.X), (None, None, None, None)
@@ -142,6 +143,16 @@ def bounded_sums(
 def n_cluster_sums(k: int, d: int) -> int:
     """Return the number of sums in a partial over k centres and d features."""
     return k * (d + 1) + 1
+
+
+def _panels(centers: Vector, is_sparse: bool) -> Panels:
+    return _known_panels(np.ascontiguousarray(centers, np.float64).tobytes(), len(centers), is_sparse)
+
+
+@lru_cache(4)
+def _known_panels(centers: bytes, k: int, is_sparse: bool) -> Panels:
+    """Return panels once for all blocks of a pass: small blocks cost less than making them."""
+    return make_panels(np.frombuffer(centers).reshape(k, -1), is_sparse)
 
 
 def _compiled_sums(block: Block, found: Nearest, k: int, width: int) -> Iterator[Vector]:

@@ -38,6 +38,7 @@ __all__ = [
 Vector = NDArray[np.float64]
 
 _MOST_COLUMNS = 2**31 - 1  # that int32 indices reach
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 _PARTIAL_BYTES = 4 << 20  # of the partials made at a time: all of a run may be larger than its rows
 
 
@@ -185,8 +186,7 @@ def is_compiled(X: Matrix) -> bool:
     The answer must be the same on every rank: it follows from what ranks agree on, the type of X and
     the number of its columns.
     """
-    is_float = X.dtype in (np.float32, np.float64)
-    return chosen() != "numpy" and is_float and X.shape[1] <= _MOST_COLUMNS
+    return chosen() != "numpy" and X.dtype in _FLOATS and X.shape[1] <= _MOST_COLUMNS
 
 
 def compiled_rows(X: Matrix) -> tuple[Any, ...]:
