@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from hpcml.algorithms.losses import JointHuber, Loss
 from hpcml.algorithms.losses.base import Intercept
 from hpcml.algorithms.losses.kinds import make_loss
+from hpcml.algorithms.model import model_digest
 from hpcml.algorithms.objective import Objective, Start
 from hpcml.algorithms.penalties import make_penalty
 from hpcml.algorithms.reduction import Ballot
@@ -122,6 +122,11 @@ class LinearModel(NamedTuple):
     delta: float = 0.0
 
     @property
+    def n_features(self) -> int:
+        """Columns of the rows that it takes. Local."""
+        return int(self.coef.shape[-1])
+
+    @property
     def loss(self) -> Loss:
         """The loss that it was fitted by. Local."""
         return make_loss(self.kind, self.classes, self.power, self.delta)
@@ -150,10 +155,7 @@ class LinearModel(NamedTuple):
     @property
     def digest(self) -> str:
         """SHA-256 over the bits of coefficients, intercept, classes, scaling, power and delta. Local."""
-        hasher = hashlib.sha256(self.kind.encode())
-        for part in self.arrays().values():
-            hasher.update(np.array([part.size], "<i8").tobytes() + part.astype("<f8").tobytes())
-        return hasher.hexdigest()
+        return model_digest(self.kind, self.arrays())
 
 
 def model_from_arrays(kind: str, arrays: Mapping[str, Vector]) -> LinearModel:

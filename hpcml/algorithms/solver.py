@@ -64,6 +64,20 @@ class Progress(NamedTuple):
     gradient_norm: float
     estimate: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers for a journal. Local."""
+        return {
+            "objective": self.objective,
+            "gradient_norm": self.gradient_norm,
+            "certificate_estimate": self.estimate,
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The same for a reader. Local."""
+        return f"objective {self.objective:.8f}   certificate about {self.estimate:.1e}"
+
 
 class Result(NamedTuple):
     """A certified answer.

@@ -9,27 +9,42 @@ from hpcml.algorithms.linear_model import LinearModel
 from hpcml.algorithms.losses.kinds import CLASSIFIERS
 from hpcml.errors import SpecError
 from hpcml.estimators.base import UNKNOWN, LinearEstimator, Outcome
+from hpcml.estimators.covariance import EmpiricalCovariance
 from hpcml.estimators.elastic_net import ElasticNet, Lasso
 from hpcml.estimators.glm import GammaRegressor, PoissonRegressor, TweedieRegressor
 from hpcml.estimators.huber import HuberRegressor
+from hpcml.estimators.incremental_pca import IncrementalPCA
+from hpcml.estimators.kmeans import KMeans
 from hpcml.estimators.logistic import LogisticRegression
+from hpcml.estimators.minibatch_kmeans import MiniBatchKMeans
+from hpcml.estimators.pca import PCA
+from hpcml.estimators.random_projection import GaussianRandomProjection, SparseRandomProjection
 from hpcml.estimators.regression import LinearRegression, Ridge
 from hpcml.estimators.sgd import SGDClassifier, SGDRegressor
 from hpcml.estimators.svc import LinearSVC
+from hpcml.estimators.truncated_svd import TruncatedSVD
 
 __all__ = [
+    "PCA",
     "ElasticNet",
+    "EmpiricalCovariance",
     "GammaRegressor",
+    "GaussianRandomProjection",
     "HuberRegressor",
+    "IncrementalPCA",
+    "KMeans",
     "Lasso",
     "LinearRegression",
     "LinearSVC",
     "LogisticRegression",
+    "MiniBatchKMeans",
     "Outcome",
     "PoissonRegressor",
     "Ridge",
     "SGDClassifier",
     "SGDRegressor",
+    "SparseRandomProjection",
+    "TruncatedSVD",
     "TweedieRegressor",
     "estimator_from_model",
 ]

@@ -12,9 +12,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from hpcml.algorithms.choice import SOLVERS, choose_solver
@@ -30,6 +29,7 @@ from hpcml.collectives import Communicator, agreed
 from hpcml.data import ArrayDataset, Dataset
 from hpcml.errors import DataError, SpecError
 from hpcml.estimators.blas import one_blas_thread
+from hpcml.estimators.distributed import DistributedEstimator
 from hpcml.estimators.inputs import (
     Rows,
     assumes_finite,
@@ -76,7 +76,7 @@ def _outcome(result: Result) -> Outcome:
     return Outcome(result.n_iter, result.objective, result.certificate.value, result.converged, result.reason)
 
 
-class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class LinearEstimator(DistributedEstimator):
     """A linear model of scikit-learn's conventions over the rows of all ranks.
 
     Subclasses say the loss, the penalty, how y becomes numbers, and the shapes of their attributes.
@@ -161,16 +161,6 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         estimator._set_model(model, model.classes if labels is None else np.asarray(labels), outcome)
         return estimator
 
-    def _check_parameters(self, comm: Communicator) -> None:
-        """Refuse wrong parameters, and ranks that differ in them. Collective, three small messages."""
-        with agreed(comm):
-            try:
-                self._validate_params()
-            except InvalidParameterError as error:
-                raise SpecError(str(error)) from None
-        parameters = self.get_params(deep=False)
-        check_same(comm, {name: str(value) for name, value in parameters.items() if name != "comm"})
-
     def _training_data(
         self, comm: Communicator, X: Any, y: Any, sample_weight: Any, offset: Any
     ) -> tuple[Dataset, NDArray[Any] | None]:
@@ -187,10 +177,6 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         check_same(comm, {"the names of features": feature_digest(self)})
         numbers, classes = self._agree_on_target(comm, target)
         return ArrayDataset(rows.X, numbers, rows.weight, rows.offset, comm=comm), classes
-
-    def _forget_names(self) -> None:
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
 
     def _solved(
         self, data: Dataset, classes: NDArray[Any] | None, *, checked: bool
@@ -258,13 +244,6 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         z = np.asarray(read_matrix(self, X) @ self.coef_.T + self.intercept_)
         return z if np.size(self.intercept_) > 1 else z.reshape(-1)
 
-    def _check_width(self, data: Dataset) -> None:
-        if data.n_features != self.n_features_in_:
-            raise DataError(
-                f"X has {data.n_features} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
-
     def _scored_data(
         self, X: Any, y: Any, sample_weight: Any, offset: Any = None
     ) -> tuple[Dataset, LinearModel]:
@@ -315,22 +294,3 @@ class LinearEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _make_twin(self) -> Any:
         """Return scikit-learn's unfitted estimator of the same objective. Local."""
         raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without a communicator: ranks do not outlive their process."""
-        state: dict[str, Any] = dict(super().__getstate__())
-        if not isinstance(state.get("comm"), str):
-            state["comm"] = None
-        return state
-
-    def __sklearn_clone__(self) -> Self:
-        """Return a clone that shares the communicator, which cannot be copied."""
-        bare = copy.copy(self)
-        clone: Self = super(LinearEstimator, bare).__sklearn_clone__()
-        clone.comm = self.comm
-        return clone
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags

@@ -31,6 +31,7 @@ __all__ = [
     "is_dataset",
     "read_matrix",
     "read_offset",
+    "read_points",
     "read_rows",
     "refuse_beside",
     "validated",
@@ -167,6 +168,22 @@ def read_rows(
         ensure_min_samples=least,
     )
     return Rows(_as_array(X), y, _read_weight(sample_weight, X), read_offset(offset, X.shape[0]))
+
+
+def read_points(
+    estimator: BaseEstimator, X: Any, sample_weight: Any, *, least: int, reset: bool
+) -> tuple[Matrix, NDArray[np.float64] | None]:
+    """Return X and weight of rows without labels, checked as `read_rows` does. Local."""
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        accept_sparse="csr",
+        dtype=_FLOATS,
+        order="C",
+        ensure_min_samples=least,
+    )
+    return _as_array(X), _read_weight(sample_weight, X)
 
 
 def _as_array(X: Any) -> Matrix:

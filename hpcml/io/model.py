@@ -17,9 +17,6 @@ from hpcml.io.read.opening import open_file
 
 __all__ = ["ModelFile", "read_model", "write_model"]
 
-_ARRAYS = ("coef", "intercept", "classes", "mean", "scale")
-_SOME_HAVE = ("power", "delta")
-
 
 class ModelFile(NamedTuple):
     """What a model file holds: arrays by name, and everything else as JSON can say it."""
@@ -36,7 +33,8 @@ def write_model(path: Path, arrays: Mapping[str, Any], about: Mapping[str, Any])
     OutputError
         For want of space, quota or permission.
     """
-    write_bytes(path, hdf5_image({name: np.asarray(array, "<f8") for name, array in arrays.items()}, about))
+    image = {name: np.asarray(array, "<f8") for name, array in arrays.items()}
+    write_bytes(path, hdf5_image(image, {**about, "arrays": list(arrays)}))
 
 
 def read_model(path: Path) -> ModelFile:
@@ -49,13 +47,13 @@ def read_model(path: Path) -> ModelFile:
     """
     with open_file(path) as file:
         version = file.attrs.get("hpcml_format")
-        if version is None or "about" not in file.attrs or not set(_ARRAYS) <= set(file):
+        if version is None or "about" not in file.attrs:
             raise DataError(f"{path}: is not a model file")
         if int(version) > FORMAT:
             raise DataError(f"{path}: has format {version}; this version reads up to {FORMAT}")
         try:
-            names = [*_ARRAYS, *(name for name in _SOME_HAVE if name in file)]
-            arrays = {name: np.asarray(file[name][()], np.float64) for name in names}
-            return ModelFile(arrays, dict(json.loads(str(file.attrs["about"]))))
-        except (TypeError, ValueError) as error:
+            about = dict(json.loads(str(file.attrs["about"])))
+            names = about.pop("arrays", list(file))
+            return ModelFile({name: np.asarray(file[name][()], np.float64) for name in names}, about)
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: is not a model file ({error})") from None

@@ -8,7 +8,8 @@ import json
 
 from hpcml.algorithms.pairs import ON_SAMPLES, Facts, misfit
 from hpcml.errors import SpecError
-from hpcml.spec import Spec, science
+from hpcml.spec import Solver, Spec, science
+from hpcml.spec.schema_model import UNLABELLED
 
 __all__ = ["check_spec", "spec_hash", "warnings_of"]
 
@@ -21,8 +22,12 @@ def check_spec(spec: Spec) -> None:
     SpecError
         It names the two keys and says why they do not fit.
     """
-    _check_model(spec)
-    _check_solver(spec)
+    if spec.task in UNLABELLED:
+        _check_unlabelled(spec)
+    else:
+        _check_model(spec)
+        _check_solver(spec)
+        _check_labelled(spec)
     _check_tables(spec)
     _check_rows(spec)
     _check_exposure(spec)
@@ -73,10 +78,36 @@ def _check_solver(spec: Spec) -> None:
         )
 
 
+def _check_labelled(spec: Spec) -> None:
+    if spec.data.y is None:
+        raise SpecError(f"data.y: {spec.model.type} learns from labels; name their data set")
+    if spec.solver.epochs != Solver().epochs:
+        raise SpecError("solver.epochs: is of model.type: minibatch_kmeans; write solver.max_iter")
+
+
+_OF_ALL = ("max_iter", "tol", "max_time", "epochs", "metrics_every")
+
+
+def _check_unlabelled(spec: Spec) -> None:
+    """Refuse what needs labels, and keys of solvers that fit linear models."""
+    data, kind = spec.data, spec.model.type
+    plain = Solver()
+    for name, value in vars(spec.solver).items():
+        if name not in _OF_ALL and value != getattr(plain, name):
+            raise SpecError(f"solver.{name}: is of linear models, not model.type: {kind}; leave it out")
+    if spec.solver.epochs != plain.epochs and kind != "minibatch_kmeans":
+        raise SpecError(f"solver.epochs: is of model.type: minibatch_kmeans, not {kind}")
+    for name in ("offset", "exposure"):
+        if getattr(data, name) is not None:
+            raise SpecError(f"data.{name}: is of models with labels, not model.type: {kind}; leave it out")
+    if spec.preprocessing:
+        raise SpecError(f"preprocessing: model.type: {kind} takes the features as they are; leave it out")
+
+
 def _check_tables(spec: Spec) -> None:
     """Refuse what does not fit tables, or fits nothing else."""
     data = spec.data
-    if data.source and data.target is None:
+    if data.source and data.target is None and spec.task not in UNLABELLED:
         raise SpecError("data.target: a table (data.source) needs the name of its target column")
     if data.missing != "error" and not data.source:
         raise SpecError(
@@ -105,7 +136,7 @@ def _check_rows(spec: Spec) -> None:
 
 
 def _check_exposure(spec: Spec) -> None:
-    if spec.data.exposure is not None and not _has_log_link(spec):
+    if spec.data.exposure is not None and spec.task not in UNLABELLED and not _has_log_link(spec):
         raise SpecError(
             f"data.exposure: needs a model of the logarithm of the mean, which model.type: {spec.model.type} "
             "is not; write data.offset for what is to be added as it is"

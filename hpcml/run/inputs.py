@@ -15,6 +15,7 @@ from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.rows import RowReader
 from hpcml.io.read.table import Access, HDF5Table, open_table
 from hpcml.spec import Spec
+from hpcml.spec.schema_model import UNLABELLED
 
 __all__ = [
     "columns_of",
@@ -94,7 +95,8 @@ def open_rows(spec: Spec, comm: Communicator, part: str) -> HDF5Table:
 def columns_of(spec: Spec) -> Columns:
     """Return what the columns are called in the files of a spec. Local."""
     data = spec.data
-    return Columns(data.x, data.y, data.weight, data.offset, data.exposure)
+    y = None if spec.task in UNLABELLED else data.y
+    return Columns(data.x, y, data.weight, data.offset, data.exposure)
 
 
 def names_of(path: Path, columns: Columns) -> Names:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpcml.algorithms.solver import Progress
+from hpcml.algorithms.progress import Progress
 from hpcml.io.files import output_error, write_bytes
 
 __all__ = ["Journal"]
@@ -52,18 +52,13 @@ class Journal:
         now = time.monotonic()
         line = {
             "iter": progress.loop.n_iter,
-            "objective": progress.objective,
-            "gradient_norm": progress.gradient_norm,
-            "certificate_estimate": progress.estimate,
+            **progress.figures,
             "seconds": round(now - self._begin, 6),
         }
         self._lines.append(json.dumps(line))
         if now - self._shown >= self._every:
             self._shown = now
-            self._show(
-                f"iteration {line['iter']:>5}   objective {progress.objective:.8f}   "
-                f"certificate about {progress.estimate:.1e}   {line['seconds']:.1f} s"
-            )
+            self._show(f"iteration {line['iter']:>5}   {progress.sentence}   {line['seconds']:.1f} s")
         if now - self._flushed >= _FLUSH_SECONDS:
             self.flush()
 

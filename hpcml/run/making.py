@@ -31,7 +31,7 @@ def make_recipe(data: Data) -> Recipe:
         dtype=data.dtype,
         format="auto" if data.format == "hdf5" else data.format,
         x=data.x,
-        y=data.y,
+        y=data.y or "y",
         beside=tuple(dict.fromkeys(filter(None, (data.weight, data.offset, data.exposure)))),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from hpcml.algorithms.losses.kinds import make_loss
 from hpcml.algorithms.scaling import Scaling
 from hpcml.algorithms.survey import Names, Survey, survey
-from hpcml.algorithms.target import Target, look_at_target
+from hpcml.algorithms.target import NO_TARGET, Target, look_at_target
 from hpcml.collectives import Communicator
 from hpcml.errors import DataError, shared
 from hpcml.io.dataset import HDF5Dataset
@@ -21,6 +21,7 @@ from hpcml.run.inputs import columns_of, names_of, open_part, open_rows
 from hpcml.run.phases import Phases
 from hpcml.run.placing import Place, placed
 from hpcml.spec import Spec
+from hpcml.spec.schema_model import UNLABELLED
 
 __all__ = ["Parts", "open_parts"]
 
@@ -108,12 +109,19 @@ def open_parts(
     with phases("read"):
         classes = spec.task == "classification"
         found, scaling = _looked_at(train, rows, classes, _names(spec, rows))
-        loss = make_loss(spec.model.type, found.classes, spec.model.power)
-        target = look_at_target(train, loss, _names(spec, rows).y)
+        target = _target(spec, train, rows, found)
         if test is not None and test_rows is not None:
             found = _with_test(spec, train, test, test_rows, found)
-            look_at_target(test, loss, _names(spec, test_rows).y)
+            _target(spec, test, test_rows, found)
     return Parts(rows, place, train, test_rows, test, found, target, scaling)
+
+
+def _target(spec: Spec, data: HDF5Dataset, table: HDF5Table, found: Survey) -> Target:
+    """Return what the loss of a model with labels needs of them. Collective."""
+    if spec.task in UNLABELLED:
+        return NO_TARGET
+    loss = make_loss(spec.model.type, found.classes, spec.model.power)
+    return look_at_target(data, loss, _names(spec, table).y)
 
 
 def _note_indexes(tables: Sequence[HDF5Table], show: Callable[[str], None]) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.kernels.passes import raw_prediction
-from hpcml.algorithms.linear_model import LinearModel, model_from_arrays
+from hpcml.algorithms.model import Model
 from hpcml.algorithms.survey import Names, check_block
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import Block
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset
 from hpcml.io.write.predictions import Columns, refuse_other_files, write_predictions
+from hpcml.run.families import family_of
 from hpcml.run.inputs import columns_of, names_of, open_part
 from hpcml.run.parts import Parts
 from hpcml.run.trained import Rows, open_for_model
@@ -57,17 +57,16 @@ def predict_rows(comm: Communicator, path: Path, rows: Rows, output: Path, align
                 raise SpecError(f"-o {output}: would replace {source}, which is read; choose another name")
         refuse_other_files(output)
     file, data = open_for_model(comm, path, rows, cache="none")
-    model = model_from_arrays(file.about["kind"], file.arrays)
     about = {"model": str(path), "data": f"{rows.path}:{rows.x}", "labels": file.about["labels"]}
     with data:
         names = names_of(rows.path, rows.columns)
-        save_predictions(data, model, output, about, names, aligned=aligned)
+        save_predictions(data, file.model, output, about, names, aligned=aligned)
         return data.n_samples
 
 
 def save_predictions(
     data: HDF5Dataset,
-    model: LinearModel,
+    model: Model,
     path: Path,
     about: dict[str, Any],
     names: Names,
@@ -102,13 +101,14 @@ def save_predictions(
     if data.n_samples == 0:
         raise shared(DataError(f"{names.X}: no rows are left for this part of the split"))
     place = _every_row(data) if aligned else _selected_rows
-    nothing = _columns(model, np.zeros(0, np.int64), np.zeros((0, *np.shape(model.intercept))))
+    none = np.zeros(1, np.int64)
+    nothing = _columns(model, Block(np.zeros((0, data.n_features)), None, None, 0, none, none))
     n_rows = data.partition.n_samples if aligned else data.n_samples
     blocks = _predicted(data, model, names, place)
     write_predictions(data.comm, path, blocks, nothing, n_rows, about)
 
 
-def save_run_predictions(spec: Spec, parts: Parts, model: LinearModel, path: Path) -> None:
+def save_run_predictions(spec: Spec, parts: Parts, model: Model, path: Path) -> None:
     """Write the predictions that a spec asks for: of the test rows, or of all rows that `data.rows` selects.
 
     Collective: nothing where it asks for none, else the messages of `save_predictions`.
@@ -126,24 +126,15 @@ def save_run_predictions(spec: Spec, parts: Parts, model: LinearModel, path: Pat
 
 
 def _predicted(
-    data: HDF5Dataset, model: LinearModel, names: Names, place: Callable[[Block, Columns], Columns]
+    data: HDF5Dataset, model: Model, names: Names, place: Callable[[Block, Columns], Columns]
 ) -> Iterator[Columns]:
     for block in data.blocks():
         check_block(block, names)
-        z = raw_prediction(block, model.coef, model.intercept)
-        yield place(block, _columns(model, block.index, z))
+        yield place(block, _columns(model, block))
 
 
-def _columns(model: LinearModel, index: NDArray[np.int64], z: Vector) -> Columns:
-    columns: Columns = {"row": index, "prediction": model.predicted(z)}
-    if model.kind == "linear_svc":
-        return {**columns, "decision": z}
-    if model.kind != "logistic_regression":
-        return columns
-    if model.loss.n_outputs > 1:
-        return {**columns, "probability": model.loss.terms(z, columns["prediction"]).curvature}
-    with np.errstate(over="ignore"):
-        return {**columns, "probability": 1.0 / (1.0 + np.exp(-z))}
+def _columns(model: Model, block: Block) -> Columns:
+    return {"row": block.index, **family_of(model.kind).columns(model, block)}
 
 
 def _selected_rows(block: Block, columns: Columns) -> Columns:

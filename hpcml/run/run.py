@@ -10,13 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcml.algorithms.arithmetic import arithmetic_family
-from hpcml.algorithms.choice import choose_solver
 from hpcml.algorithms.kernels.choice import chosen
-from hpcml.algorithms.linear_model import make_model, make_objective
-from hpcml.algorithms.metrics import Scores, evaluate
-from hpcml.algorithms.objective import Objective, Vector
-from hpcml.algorithms.solver import LEAST_SHARDS, LoopState, Rules, Solver, run_solver
-from hpcml.algorithms.state import from_tree
+from hpcml.algorithms.metrics import Scores
 from hpcml.collectives import Communicator, CountingCommunicator, agreed
 from hpcml.collectives.abort import on_failure
 from hpcml.collectives.watchdog import watch
@@ -24,14 +19,15 @@ from hpcml.errors import CollectiveError, SpecError, shared
 from hpcml.io.checkpoint import last_checkpoint, read_checkpoint
 from hpcml.run.claim import Claim, Plan
 from hpcml.run.directory import plain
+from hpcml.run.families import family_of
+from hpcml.run.fit import Fit, Solved
 from hpcml.run.journal import Journal
 from hpcml.run.log import keep_quiet, open_log, warn
 from hpcml.run.parts import Parts, open_parts
 from hpcml.run.phases import Phases
 from hpcml.run.provenance import host_name
-from hpcml.run.results import Solved, make_result, save_results
+from hpcml.run.results import make_result, save_results
 from hpcml.run.saver import Saver
-from hpcml.run.settings import model_settings, own_solver
 from hpcml.spec import Spec
 
 __all__ = ["Options", "Run"]
@@ -84,7 +80,7 @@ class Run:
         self.phases = Phases()
         self.claim = Claim(spec, text, provenance, self.comm)
         self.directory = self.claim.directory
-        self._samples: list[dict[str, int]] = []
+        self._family = family_of(spec.model.type)
         self._journal = Journal(self.directory.metrics, self._show)
 
     def _show(self, line: str) -> None:
@@ -204,52 +200,13 @@ class Run:
         return result
 
     def _solve(self, parts: Parts, plan: Plan, saver: Saver) -> Solved:
-        spec, train = self.spec, parts.train
-        classes, is_sparse = parts.found.classes, train.rows.is_sparse
-        settings = model_settings(spec, train.n_features, is_sparse, classes, parts.rows.labels)
-        objective, asked = make_objective(
-            train, settings, parts.found, saver.ballot, parts.scaling, parts.target
-        )
-        solver, why = choose_solver(spec.solver.name, objective, spec.solver.memory, own_solver(spec))
-        self._show(f"solving with {solver.name} ({why})")
-        loop = self._resumed(solver, plan)
-        saver.last_saved = loop.n_iter if loop else 0
-        rules = Rules(spec.solver.max_iter, spec.solver.tol, saver.is_late)
-        w = None if loop else self._first_w(objective)
-        if loop is None and w is None:
-            loop = self._progressive(objective, solver, rules)
-        result = run_solver(objective, solver, rules, w=w, loop=loop, callback=saver)
-        model = make_model(objective, result.w, settings, classes, asked)
-        return Solved(model, result, solver.name, why, objective.total_weight)
+        tree = self._checkpoint(plan)
+        saver.last_saved = tree["n_iter"] if tree else 0
+        if tree:
+            self._show(f"attempt {plan.attempt} goes on from iteration {tree['n_iter']}")
+        return self._family.solve(Fit(self.spec, parts, saver, tree, self._show))
 
-    def _progressive(self, objective: Objective, solver: Solver, rules: Rules) -> LoopState | None:
-        """Return a start that samples of the rows led to, or None. Collective."""
-        wanted, seed = self.spec.solver.progressive, self.spec.seed
-        n_shards, warm = objective.data.partition.n_shards, None
-        if wanted is not False and n_shards >= LEAST_SHARDS:
-            from hpcml.algorithms.progressive import warm_start
-
-            warm = warm_start(objective, solver, rules, wanted=wanted, seed=seed)
-        if warm is None:
-            if wanted is True:
-                self._show(
-                    f"progressive start: none, samples of {n_shards} shards are too small or of no use"
-                )
-            return None
-        self._samples = [stage._asdict() for stage in warm.stages]
-        shown = ", ".join(f"{stage.n_iter} on {stage.n_rows:,} rows" for stage in warm.stages)
-        self._show(f"progressive start: iterations {shown}")
-        return warm.loop
-
-    def _first_w(self, objective: Objective) -> Vector | None:
-        """Return where `solver.start` begins, None for the solver's own start. Collective."""
-        if self.spec.solver.start == "zero":
-            return None
-        from hpcml.algorithms.local_sgd import local_sgd  # few runs ask for it
-
-        return local_sgd(objective, self.spec.seed)
-
-    def _resumed(self, solver: Solver, plan: Plan) -> LoopState | None:
+    def _checkpoint(self, plan: Plan) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, read by every rank, or None for a new run."""
         tree = None
         with agreed(self.comm):
@@ -257,14 +214,11 @@ class Run:
             tree = read_checkpoint(path) if path else None
             if self.comm.rank == 0:
                 self._journal.cut(tree["n_iter"] if tree else 0)
-        if tree is None:
-            return None
-        loop: LoopState = from_tree(LoopState, tree)
-        self._show(f"attempt {plan.attempt} goes on from iteration {loop.n_iter}")
-        return loop._replace(solver=from_tree(solver.state_type, loop.solver))
+        return tree
 
     def _evaluate(self, parts: Parts, solved: Solved) -> Scores:
-        scores = evaluate(parts.test or parts.train, solved.model, self.spec.evaluation.metrics)
+        metrics, data = self.spec.evaluation.metrics, parts.test or parts.train
+        scores = self._family.evaluate(data, solved.model, metrics, "y")
         if parts.test is None:
             scores.notes["rows"] = "there is no test part: the metrics are those of the training rows"
         return scores
@@ -285,7 +239,6 @@ class Run:
             "arithmetic": family,
             "kernels": chosen(),
             "attempt": plan.attempt,
-            "progressive": self._samples,
             "seconds": {**seconds, "total": round(self.phases.total, 4)},
             "reading": parts.reading(self.comm),
             "seconds_checkpoints": round(saver.seconds, 4),

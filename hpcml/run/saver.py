@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from hpcml.algorithms.progress import Progress
 from hpcml.algorithms.reduction import Ballot
-from hpcml.algorithms.solver import Progress
 from hpcml.algorithms.state import gathered, to_tree
 from hpcml.collectives import Communicator, agreed
 from hpcml.io.checkpoint import write_checkpoint

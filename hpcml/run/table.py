@@ -13,7 +13,11 @@ _KINDS = {
     "duality_gap": "relative duality gap",
     "kkt": "scaled KKT residual",
     "stationary": "scaled gradient of a loss that is not convex, no proof of a minimum",
+    "squared_shift": "squared distance that the centres moved at last; 0 where no row changes its centre",
+    "digits_lost": "relative error of the last component's variance, about",
 }
+_WITHOUT_TOL = ("squared_shift", "digits_lost")
+"""Certificates that `solver.tol` does not bound as they are."""
 
 
 def _seconds(seconds: dict[str, float]) -> str:
@@ -32,6 +36,12 @@ def _reading(result: dict[str, Any]) -> str:
     return f"{human_bytes(reading['bytes'])} in {passes}, {_WHERE[result['cache']]}{hidden}"
 
 
+def _certificate(result: dict[str, Any]) -> str:
+    kind = result["certificate_kind"]
+    tol = "" if kind in _WITHOUT_TOL else f"; tol {result['tol']:g}"
+    return f"{_number(result['certificate'], '.2e')} ({_KINDS[kind]}{tol})"
+
+
 def _why_no_digest(result: dict[str, Any]) -> str:
     return "asynchronous" if result.get("asynchronous") else "cut by max_time"
 
@@ -48,7 +58,6 @@ def render_table(result: dict[str, Any]) -> str:
     nodes = f" on {result['n_nodes']} node{'s' * (result['n_nodes'] > 1)}"
     state = "converged" if result["converged"] else "NOT CONVERGED"
     on = "training rows" if "rows" in result["notes"] else "test rows"
-    kind = _KINDS[result["certificate_kind"]]
     rows = [
         ("run", f"{result['name']}: {state}, {result['reason']}"),
         ("rows", f"{result['n_rows']:,} training, {result['n_test_rows']:,} measured"),
@@ -58,7 +67,7 @@ def render_table(result: dict[str, Any]) -> str:
         ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
         *((("updates", _updates(found)),) if (found := result.get("asynchronous")) else ()),
         ("objective", _number(result["objective"], ".10g")),
-        ("certificate", f"{_number(result['certificate'], '.2e')} ({kind}; tol {result['tol']:g})"),
+        ("certificate", _certificate(result)),
         *((name, f"{_number(value, '.6f')} ({on})") for name, value in result["metrics"].items()),
         *(("note", f"{name}: {note}") for name, note in result["notes"].items()),
         ("seconds", _seconds(result["seconds"])),

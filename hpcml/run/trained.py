@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hpcml.algorithms.linear_model import model_from_arrays
-from hpcml.algorithms.metrics import Scores, evaluate
+from hpcml.algorithms.metrics import Scores
 from hpcml.algorithms.survey import survey
 from hpcml.collectives import Communicator, agreed
 from hpcml.data import RowSelection
 from hpcml.errors import DataError, SpecError, shared
 from hpcml.io.dataset import HDF5Dataset, Layout
-from hpcml.io.model import ModelFile, read_model
+from hpcml.io.model import read_model
 from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.table import open_table
+from hpcml.run.families import family_of
 from hpcml.run.inputs import names_of
-from hpcml.spec.schema_fit import METRICS
+from hpcml.spec.schema_model import EXTRA_METRICS, METRICS
 
-__all__ = ["Rows", "evaluate_model", "open_for_model"]
+__all__ = ["Rows", "Trained", "evaluate_model", "open_for_model"]
+
+
+class Trained(NamedTuple):
+    """A model, and what its file says of it."""
+
+    model: Any
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Rows:
 
 def open_for_model(
     comm: Communicator, path: Path, rows: Rows, cache: str = "auto"
-) -> tuple[ModelFile, HDF5Dataset]:
+) -> tuple[Trained, HDF5Dataset]:
     """Read a model file and open rows for it, cut as those that it was trained on.
 
     Collective, six to nine small messages. The data set is the caller's to close.
@@ -73,13 +80,13 @@ def open_for_model(
         Model or rows cannot be used, or differ in columns.
     """
     with agreed(comm):
-        file = read_model(path)
+        file = _load(path)
         selection = _selection(file, rows.part)
         _check_offset(path, file, rows)
     spec = file.about["spec"]["data"]
     table = open_table(comm, [rows.path], rows.columns, spec["dtype"])
     data = HDF5Dataset(table, comm=comm, selection=selection, layout=_layout(spec["partition"], cache))
-    n_features = file.arrays["coef"].shape[-1]
+    n_features = file.model.n_features
     if data.n_features != n_features:
         data.close()
         sentence = f"{rows.path}:{rows.x} has {data.n_features} columns and the model {path} has {n_features}"
@@ -87,7 +94,16 @@ def open_for_model(
     return file, data
 
 
-def _check_offset(path: Path, file: ModelFile, rows: Rows) -> None:
+def _load(path: Path) -> Trained:
+    file = read_model(path)
+    kind = str(file.about["kind"])
+    try:
+        return Trained(family_of(kind).load(kind, file.arrays), file.about)
+    except KeyError as error:
+        raise DataError(f"{path}: is not a model file (it has no {error})") from None
+
+
+def _check_offset(path: Path, file: Trained, rows: Rows) -> None:
     """Refuse rows without the offset that a model was trained with, and an exposure that is none."""
     if rows.offset is not None and rows.exposure is not None:
         raise SpecError("--offset and --exposure exclude each other; give one of the two")
@@ -97,8 +113,8 @@ def _check_offset(path: Path, file: ModelFile, rows: Rows) -> None:
         sentence = f"{path}: the model was trained with {trained[0]}; name the data set of {rows.path} by"
         raise SpecError(f"{sentence} --offset NAME or --exposure NAME")
     if rows.exposure is not None:
-        model = model_from_arrays(file.about["kind"], file.arrays)
-        if not model.loss.has_log_link:
+        loss = getattr(file.model, "loss", None)
+        if loss is None or not loss.has_log_link:
             raise SpecError(f"--exposure: {path} is no model of the logarithm of the mean; use --offset")
 
 
@@ -108,7 +124,7 @@ def _layout(partition: dict[str, Any], cache: str) -> Layout:
     return Layout(cache, shard_bytes=cut["shard_bytes"], block_rows=cut["block_rows"])
 
 
-def _selection(file: ModelFile, part: str) -> RowSelection | None:
+def _selection(file: Trained, part: str) -> RowSelection | None:
     if part == "all":
         return None
     spec = file.about["spec"]
@@ -132,7 +148,8 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
     """
     file, data = open_for_model(comm, path, rows)
     with data:
-        fitting = METRICS[file.about["kind"]]
+        kind = file.model.kind
+        fitting = METRICS[kind] + EXTRA_METRICS.get(kind, ())
         unknown = set(metrics) - set(fitting)
         if unknown:
             raise shared(
@@ -140,4 +157,4 @@ def evaluate_model(comm: Communicator, path: Path, rows: Rows, metrics: tuple[st
             )
         names = names_of(rows.path, rows.columns)
         survey(data, classes=False, names=names)
-        return evaluate(data, model_from_arrays(file.about["kind"], file.arrays), metrics or fitting, names.y)
+        return family_of(kind).evaluate(data, file.model, metrics or METRICS[kind], names.y)

@@ -6,8 +6,9 @@ from hpcml.spec.load import load_spec, origins, parse_spec
 from hpcml.spec.render import KeyRow, describe, render_yaml, resolved, science
 from hpcml.spec.schema import Spec
 from hpcml.spec.schema_data import Columns, Data, DataIO, Partition, Rows, Split, Standardize, Target
-from hpcml.spec.schema_fit import Evaluation, Model, Solver
+from hpcml.spec.schema_fit import Evaluation, Solver
 from hpcml.spec.schema_job import Checkpoint, Network, Output, Resources, Scratch, Watchdog
+from hpcml.spec.schema_model import Model
 from hpcml.spec.units import Cadence
 
 __all__ = [

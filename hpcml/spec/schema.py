@@ -10,8 +10,9 @@ from typing import Any
 from hpcml.spec.fields import Misfit, key, schema, section, steps
 from hpcml.spec.kinds import anything, choice, fixed, integer, list_of, map_of, optional, path, text
 from hpcml.spec.schema_data import STEPS, Data, Step
-from hpcml.spec.schema_fit import METRICS, TASKS, Evaluation, Model, Solver, Sweep
+from hpcml.spec.schema_fit import Evaluation, Solver, Sweep
 from hpcml.spec.schema_job import Checkpoint, Hooks, Output, Resources, Scratch, Watchdog
+from hpcml.spec.schema_model import EXTRA_METRICS, METRICS, TASKS, Model
 from hpcml.spec.tree import FrozenMap
 
 __all__ = ["Spec"]
@@ -37,7 +38,7 @@ class Spec:
     seed: int = key(integer("[0, inf)"), 0, doc="one seed for everything")
     task: str = key(
         optional(
-            choice("classification", "regression", later=("count", "clustering", "decomposition", "custom")),
+            choice("classification", "regression", "clustering", "decomposition", later=("count", "custom")),
             absent="",
         ),
         "",
@@ -84,11 +85,12 @@ def _task(given: str, model: str) -> str:
 def _evaluation(given: Evaluation, model: str) -> Evaluation:
     """Return the metrics filled by type of model; a primary metric must be one of them."""
     metrics = given.metrics or METRICS[model]
+    fitting = METRICS[model] + EXTRA_METRICS.get(model, ())
     for metric in metrics:
-        if metric not in METRICS[model]:
+        if metric not in fitting:
             raise Misfit(
                 "evaluation.metrics",
-                f"{metric} does not fit model.type: {model}; choose from {', '.join(METRICS[model])}",
+                f"{metric} does not fit model.type: {model}; choose from {', '.join(fitting)}",
             )
     if given.primary and given.primary not in metrics:
         raise Misfit(

@@ -181,7 +181,7 @@ class Data:
         doc="format of the file",
     )
     x: str = key(_NAME, "X", doc="HDF5 dataset or group of the features")
-    y: str = key(_NAME, "y", doc="HDF5 dataset of the target")
+    y: str | None = key(optional(_NAME), "y", doc="HDF5 dataset of the target; none for clustering")
     weight: str | None = key(optional(_NAME), None, doc="dataset of the row weights")
     offset: str | None = key(optional(_NAME), None, doc="dataset of what is added to x . w + b")
     exposure: str | None = key(

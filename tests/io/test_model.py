@@ -46,7 +46,7 @@ def test_other_tools_read_it(tmp_path):
     with h5py.File(tmp_path / "model.h5") as file:
         assert set(file) == set(ARRAYS)
         assert all(file[name].dtype == np.dtype("<f8") for name in file)
-        assert json.loads(file.attrs["about"]) == ABOUT
+        assert json.loads(file.attrs["about"]) == {**ABOUT, "arrays": list(ARRAYS)}
         assert file["coef"][2] == np.pi
 
 

@@ -58,7 +58,7 @@ def test_a_rank_that_ends_at_work_ends_the_job(rows, tmp_path, action):
 def test_a_job_goes_on_from_a_checkpoint_on_other_ranks(rows, tmp_path):
     keys = KEYS | {"checkpoint__every": 1, "solver": SOLVER}
     spec, run = small.write_spec(tmp_path / "spec.yaml", rows, **keys), tmp_path / "run"
-    fault = {"where": "hpcml.run.run:evaluate", "rank": 1}
+    fault = {"where": "hpcml.run.run:Run._evaluate", "rank": 1}
     words = ["-m", "hpcml", "run", str(spec), f"output.dir={run}"]
     done = harness.mpirun(3, words, env=small.fault(run, fault | {"action": "raise"}), timeout=60)
     assert done.returncode == 1, done.describe()

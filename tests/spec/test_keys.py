@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hpcml.errors import SpecError
 from hpcml.spec import Cadence, Target, describe, origins, parse_spec, resolved
@@ -266,11 +267,11 @@ LATER = [
     ("data.format", "text", "'text' is not available"),
     ("data.missing", "mode", "error, mean, median, most_frequent, drop or indicator"),
     ("data.split.method", "column", "(available: hash, file, none)"),
-    ("model.type", "kmeans", "(available: logistic_regression, linear_regression, "),
+    ("model.type", "forest", "(available: logistic_regression, linear_regression, "),
     ("solver.name", "proximal_gd", "'proximal_gd' is not available"),
     ("solver.reduction", "native", "(available: reproducible)"),
     ("evaluation.metrics", "[mae]", "'mae' is not available"),
-    ("task", "clustering", "(available: classification, regression)"),
+    ("task", "custom", "(available: classification, regression, clustering, decomposition)"),
     (
         "preprocessing",
         "[{one_hot: {}}]",
@@ -286,7 +287,6 @@ LATER = [
             ("data.io.collective", "true"),
             ("data.split.stratify", "true"),
             ("data.split.validation", "0.1"),
-            ("model.n_clusters", "3"),
             ("model.init_args", "{a: 1}"),
             ("solver.local", "newton"),
             ("solver.warm_start", "previous"),
@@ -444,3 +444,29 @@ def test_resolved_has_every_key_of_the_table():
             continue
         for name in row.key.split("."):
             node = node[0][name] if isinstance(node, list) else node[name]
+
+
+UNLABELLED = [
+    ({"model": {"type": "kmeans"}}, "model.n_clusters: kmeans needs the number of clusters"),
+    ({"model": {"type": "truncated_svd", "n_components": 0.5}}, "model.n_components: truncated_svd needs"),
+    ({"model": {"type": "pca", "n_components": 2.5}}, "model.n_components: 2.5 is no number"),
+    ({"model": {"type": "pca", "n_clusters": 3}}, "model.n_clusters: is of type kmeans or minibatch_kmeans"),
+    ({"model": {"type": "pca", "alpha": 1}}, "model.alpha: is of type a linear model, not pca"),
+    ({"model": {"type": "linear_regression", "n_clusters": 3}}, "model.n_clusters: is of type kmeans"),
+    (
+        {"model": {"type": "kmeans", "n_clusters": 3}, "evaluation": {"metrics": ["r2"]}},
+        "evaluation.metrics: r2 does not fit model.type: kmeans; choose from inertia, silhouette_sampled",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "said"), UNLABELLED, ids=[said for _, said in UNLABELLED])
+def test_keys_of_models_without_labels(keys, said):
+    text = yaml.safe_dump({"name": "a", "data": {"path": "a.h5"}, **keys})
+    with pytest.raises(SpecError, match=re.escape(said)):
+        parse(text)
+
+
+def test_a_model_without_labels_is_settled():
+    spec = parse("name: a\ndata: {path: a.h5, y: null}\nmodel: {type: minibatch_kmeans, n_clusters: 3}\n")
+    assert (spec.task, spec.evaluation.metrics, spec.data.y) == ("clustering", ("inertia",), None)

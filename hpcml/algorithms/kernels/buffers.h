@@ -5,7 +5,7 @@ static const char *const KIND_NAMES[N_KINDS] = {"squared", "logistic", "poisson"
 
 /* The buffers of one call. */
 struct held {
-    Py_buffer views[16];
+    Py_buffer views[24];
     int n;
 };
 

@@ -66,6 +66,27 @@ struct columns {
     int64_t n;
 };
 
+/* Centres of a k-means pass (centers.py): in doubles, (k, width) with zeros after d columns, and as panels of 16
+   places, each (d + 2, 16), about `middle` and times `scale`. Groups are runs of `group_panels` panels. */
+struct centers {
+    int64_t k, width, n_panels, n_groups, group_panels;
+    const double *at, *middle;
+    const float *panels, *first;
+    const int32_t *label, *place; /* of each place its centre, and of each centre its place */
+    double scale;
+    int is_tame; /* floats reach */
+};
+
+/* Of each row its centre, the squared distance to it and, for each group, what no other centre is nearer than, in
+   scaled units. Any may be NULL. With `moved`, how far a centre of each group went since, the pass goes on from
+   labels and lower. */
+struct found {
+    int32_t *labels;
+    double *distances;
+    float *lower;
+    const float *moved;
+};
+
 struct kernels {
     const char *name;
     /* `hessian` may be NULL. One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -84,6 +105,11 @@ struct kernels {
     /* d numbers of out a shard; 0, or -1 where memory is short. center is followed by zeros as coef is. */
     int (*squares)(const struct rows *, const struct borders *, const double *weight, const double *center,
                    double *out);
+    /* k (d + 1) + 1 numbers of out a shard, which may be NULL; 0, or -1 where memory is short. */
+    int (*nearest)(const struct rows *, const struct borders *, const double *weight, const struct centers *,
+                   const struct found *, double *out);
+    void (*cluster_sums)(const struct rows *, const struct borders *, const double *weight, int64_t k,
+                         const int32_t *labels, const double *distances, double *out);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;

@@ -308,6 +308,8 @@ static PyObject *squares(PyObject *self, PyObject *args) {
     return done(&held, c && good);
 }
 
+#include "clusters.h"
+
 static PyObject *read_bytes(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -350,6 +352,10 @@ static PyMethodDef METHODS[] = {
      "walk(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
      "metric, shrink), out)"},
     {"squares", squares, METH_VARARGS, "squares(set, rows, weight, shards, center, out)"},
+    {"nearest", nearest, METH_VARARGS,
+     "nearest(set, rows, shards, weight, centers, (labels, distances, lower, moved), out)"},
+    {"cluster_sums", cluster_sums, METH_VARARGS,
+     "cluster_sums(set, rows, shards, weight, labels, distances, k, out)"},
     {"read", read_bytes, METH_VARARGS, "read(set, X): a plain read, for benchmarks"},
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the sets that run here, the widest first."},
     {NULL, NULL, 0, NULL},

@@ -92,6 +92,7 @@ static double read_bytes(const char *x, int64_t n_bytes) {
 #include "softmax.h"
 #include "sweeps.h"
 #include "moments.h"
+#include "nearest.h"
 
 const struct kernels TABLE = {NAME, sums, predict, terms, read_bytes, softmax_sums, softmax_scores, walk, sweep,
-                              squares};
+                              squares, nearest, cluster_sums};
