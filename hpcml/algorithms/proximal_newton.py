@@ -44,9 +44,10 @@ class ProximalNewton:
     operations. At least as many are taken as cost no more than reading the rows.
 
     Of many rows the first Hessians are those of a sample, at the point where they are used. Later the next
-    set is chosen from the gradient before its Hessian is computed, so an iteration is one pass and one message
-    (two where the size of the set changes). A Hessian stays as long as steps with it leave at most a tenth of
-    the violation; a pass is then one of the gradient alone. The model is minimised on every process alike.
+    set is chosen from the gradient before its Hessian is computed, so an iteration is one pass and one
+    message (two where the size of the set changes). A Hessian stays as long as steps with it leave at most a
+    tenth of the violation; a pass is then one of the gradient alone. The model is minimised on every process
+    alike.
 
     References
     ----------
