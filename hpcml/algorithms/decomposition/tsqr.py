@@ -66,7 +66,8 @@ def tall_factor(data: Dataset) -> Factor:
                 yield shard_factor(_with_ones(part_of(block, i), center), data.n_features + 1)
 
     # Fewer rows than columns came as they are.
-    R = np.linalg.qr(merge_in_tree(data, leaves(), joined, data.n_features + 1), mode="r")
+    top = merge_in_tree(data, leaves(), joined, data.n_features + 1)
+    R: Triangle = np.asarray(np.linalg.qr(top, mode="r"))
     total = reduce_partials(data.comm, lambda: weights, 1).total
     return Factor(float(total[0]), center + R[0, 1:] / R[0, 0], R[1:, 1:])
 
