@@ -37,7 +37,7 @@ class Gram:
         return _State(objective.evaluate(w, columns=objective.all_columns), False)
 
     def step(self, objective: Objective, state: _State) -> _State:
-        """Return the next state. Collective, two messages the first time, then one."""
+        """Return the next state. Collective, one message."""
         point = state.point
         w = minimise_model(objective, point, objective.all_columns)
         if (w == point.w).all():

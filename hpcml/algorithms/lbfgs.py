@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcml.algorithms.kernels.history import inverse_product
 from hpcml.algorithms.line_search import search
 from hpcml.algorithms.objective import Objective, Point, Vector
 
@@ -49,7 +50,7 @@ class LBFGS:
     def step(self, objective: Objective, state: _State) -> _State:
         """Return the next state; a history that misleads is dropped once. Collective."""
         point = state.point
-        direction = -_inverse_product(state, point.gradient)
+        direction = -inverse_product(state.moves, state.changes, point.gradient)
         guess = 1.0 if len(state.moves) else 1.0 / max(float(np.linalg.norm(point.gradient)), 1e-300)
         new, t = search(objective, point, direction, guess)
         if t == 0.0:
@@ -60,21 +61,3 @@ class LBFGS:
             return state._replace(point=new)
         moves = np.concatenate([state.moves, s[None]])[-self.memory :]
         return _State(new, moves, np.concatenate([state.changes, y[None]])[-self.memory :], False)
-
-
-def _inverse_product(state: _State, gradient: Vector) -> Vector:
-    """Return H g for the inverse Hessian H that the history stands for.
-
-    The two-loop recursion: with R the upper triangle of ``S Y^T``, its loops solve ``R a = S g`` and
-    ``R^T c = diag(R) a - t Y q`` for ``q = g - Y^T a`` and the scale t of the last move, and H g is
-    ``t q + S^T c``.
-    """
-    S, Y = state.moves, state.changes
-    if not len(S):
-        return gradient.copy()
-    R = np.triu(S @ Y.T)
-    first = np.linalg.solve(R, S @ gradient)
-    q = gradient - first @ Y
-    scale = R[-1, -1] / (Y[-1] @ Y[-1])
-    second = np.linalg.solve(R.T, R.diagonal() * first - scale * (Y @ q))
-    return np.asarray(scale * q + second @ S)

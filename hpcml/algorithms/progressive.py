@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from hpcml.algorithms.certificate import Reference, estimate, make_reference
 from hpcml.algorithms.losses import Squared
 from hpcml.algorithms.objective import Objective, Vector
 from hpcml.algorithms.pairs import ON_SAMPLES
-from hpcml.algorithms.reduction import reduce_blocks
+from hpcml.algorithms.sampled_objective import over_shards
 from hpcml.algorithms.solver import LEAST_SHARDS, LoopState, Rules, Solver
-from hpcml.data import Block
-from hpcml.data.sampled import Sampled, shuffled_shards
+from hpcml.data.sampled import shuffled_shards
 
 __all__ = ["Stage", "Warm", "pays", "warm_start"]
 
@@ -127,18 +123,13 @@ def _improved(
 
 def _samples(objective: Objective, seed: int) -> Iterator[Objective]:
     """Yield the objective over growing samples. Collective, a pass over each and two messages."""
-    data, order = objective.data, shuffled_shards(objective.data.partition, seed)
+    order = shuffled_shards(objective.data.partition, seed)
     sizes, size = [], order.size // _GROWTH
     while size >= LEAST_SHARDS // _GROWTH:
         sizes.append(size)
         size //= _GROWTH
     for size in reversed(sizes):
-        sample = Sampled(data, order[:size])
-        weight, rows = reduce_blocks(sample, _weights, 2).total.tolist()
-        if weight > 0 and rows >= _ROWS_PER_PARAMETER * objective.n_parameters:
-            yield replace(objective, data=Sampled(data, order[:size], int(rows)), total_weight=weight)
-
-
-def _weights(block: Block) -> list[Vector]:
-    weight = block.weights
-    return [block.shard_sums(np.stack([weight, np.ones_like(weight)], axis=1))]
+        sample = over_shards(objective, order[:size])
+        is_long = sample.data.n_samples >= _ROWS_PER_PARAMETER * objective.n_parameters
+        if is_long and sample.total_weight > 0:
+            yield sample

@@ -70,6 +70,7 @@ class ArrayDataset:
             make_block(*part[:3], shards, self.partition, offset=part.offset)
             for part, shards in _whole_shards(comm, self.partition, starts, rows)
         ]
+        self._parts: dict[int, Block] = {}  # samples ask for the same shards again and again
 
     def blocks(self, shard: int | None = None) -> Iterator[Block]:
         """Yield all my rows, or those of one shard of mine. Local.
@@ -79,9 +80,14 @@ class ArrayDataset:
         if shard is None:
             yield from self._blocks
             return
+        if shard not in self._parts:
+            self._parts[shard] = self._part(shard)
+        yield self._parts[shard]
+
+    def _part(self, shard: int) -> Block:
         i = shard - self.partition.shards_of(self.comm.rank).start
         first = self._blocks[0]
-        yield part_of(first, i) if i < first.n_shards else part_of(self._blocks[1], i - first.n_shards)
+        return part_of(first, i) if i < first.n_shards else part_of(self._blocks[1], i - first.n_shards)
 
 
 class _Rows(NamedTuple):

@@ -65,7 +65,8 @@ class RowPartition:
 
     def runs_of(self, rank: int) -> range:
         """Return the runs that `rank` owns."""
-        starts = [self.run(i).start for i in range(self.n_runs)]
+        n_shards, n_runs = self.n_shards, self.n_runs
+        starts = [n_shards * i // n_runs for i in range(n_runs)]
         return range(*(bisect_left(starts, border) for border in self.borders[rank : rank + 2]))
 
     def rows_of(self, shards: range) -> tuple[int, int]:

@@ -64,5 +64,7 @@ class Sampled:
     def _placed(self, block: Block, shard: int) -> Block:
         """Return a block that starts at its shard: its part of a longer run may start where that does."""
         first, _ = self.partition.rows_of(range(shard, shard + 1))
+        if block.start == first:
+            return block
         kept = None if block.kept is None else block.kept + (block.start - first)
         return replace(block, start=first, kept=kept)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+import threadpoolctl
 
 __all__ = ["one_blas_thread"]
 
@@ -24,6 +24,13 @@ class _Limit:
 _LIMIT = _Limit()
 
 
+def _take_control() -> None:
+    """Let this thread set OpenBLAS's threads: threadpoolctl 3.8 ignores all but the first that did."""
+    controller = getattr(threadpoolctl, "OpenBLASController", None)
+    if hasattr(controller, "clear_controlling_thread"):
+        controller.clear_controlling_thread(force=True)
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Keep BLAS on one thread: its sums, and so their bits, depend on the number of threads. Local.
@@ -33,7 +40,8 @@ def one_blas_thread() -> Iterator[None]:
     """
     with _LIMIT.lock:
         if _LIMIT.holders == 0:
-            _LIMIT.limits = threadpool_limits(1, user_api="blas")
+            _take_control()
+            _LIMIT.limits = threadpoolctl.threadpool_limits(1, user_api="blas")
         _LIMIT.holders += 1
     try:
         yield
@@ -41,4 +49,5 @@ def one_blas_thread() -> Iterator[None]:
         with _LIMIT.lock:
             _LIMIT.holders -= 1
             if _LIMIT.holders == 0:
+                _take_control()
                 _LIMIT.limits.restore_original_limits()

@@ -96,7 +96,7 @@ def _mini_batch(fit: Fit) -> Solved:
         ballot=saver.ballot,
     )
     return Solved(
-        ClusterModel("minibatch_kmeans", found.centers, found.counts),
+        ClusterModel("minibatch_kmeans", found.centers, found.sizes),
         "mini_batch",
         why,
         found.n_iter,
@@ -105,7 +105,7 @@ def _mini_batch(fit: Fit) -> Solved:
         not found.timed,
         found.inertia,
         found.loop.shift,
-        {"certificate_kind": "squared_shift", "epochs": found.n_epochs, "sizes": found.counts.tolist()},
+        {"certificate_kind": "squared_shift", "epochs": found.n_epochs, "sizes": found.sizes.tolist()},
     )
 
 

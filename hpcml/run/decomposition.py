@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.decomposition.decompose import Decomposition, DecompositionSettings, decompose
+from hpcml.algorithms.decomposition.decompose import DecompositionSettings, decompose
 from hpcml.algorithms.decomposition.model import ComponentsModel, components_from_arrays
 from hpcml.algorithms.decomposition.randomized import LoopState
 from hpcml.algorithms.kernels.rows import pieces
@@ -44,7 +44,7 @@ def _solve(fit: Fit) -> Solved:
         "warning": found.warning or None,
     }
     return Solved(
-        _model(fit.spec, found),
+        ComponentsModel(fit.spec.model.type, found, fit.spec.model.whiten),
         found.method,
         found.reason,
         found.n_iter,
@@ -66,21 +66,6 @@ def _settings(spec: Spec) -> DecompositionSettings:
     )
 
 
-def _model(spec: Spec, found: Decomposition) -> ComponentsModel:
-    deviations = np.sqrt(found.explained_variance)
-    # A component without variance is left as it is, nearly 0.
-    scale = np.where(deviations > 0, deviations, 1.0) if spec.model.whiten else np.ones_like(deviations)
-    return ComponentsModel(
-        spec.model.type,
-        found.components,
-        found.mean,
-        found.singular_values,
-        found.explained_variance,
-        found.explained_variance_ratio,
-        scale,
-    )
-
-
 def _evaluate(data: Dataset, model: ComponentsModel, metrics: Sequence[str], name: str) -> Scores:
     """Return the share of the rows' squares about the mean that the components hold. Collective, one pass."""
 
@@ -97,18 +82,15 @@ def _squares(model: ComponentsModel, block: Block) -> NDArray[np.float64]:
     found = np.empty((block.n_rows, 2))
     for piece in pieces(block):
         X = piece.X if isinstance(piece.X, np.ndarray) else piece.X.toarray()
-        moved = X - model.mean
-        found[piece.rows, 0] = np.square(moved @ model.components.T).sum(axis=1)
+        moved = X - model.found.mean
+        found[piece.rows, 0] = np.square(moved @ model.found.components.T).sum(axis=1)
         found[piece.rows, 1] = np.square(moved).sum(axis=1)
     return found
 
 
 def _columns(model: ComponentsModel, block: Block) -> dict[str, NDArray[Any]]:
     """Return the coordinates of each row, (rows, k). Local."""
-    found = np.empty((block.n_rows, len(model.components)))
-    for piece in pieces(block):
-        found[piece.rows] = model.transform(piece.X)
-    return {"prediction": found}
+    return {"prediction": model.transform(block)}
 
 
 FAMILY = Family(_solve, _evaluate, _columns, components_from_arrays)

@@ -11,6 +11,7 @@ from sklearn import svm
 from sklearn.base import clone
 
 from hpcml.algorithms.linear_model import LinearModel
+from hpcml.collectives import run_threads
 from hpcml.errors import SpecError
 from hpcml.estimators import (
     GammaRegressor,
@@ -134,3 +135,23 @@ def test_blas_gets_its_threads_back_from_the_last():
             assert threads() == {1}
         assert threads() == {2}
     assert _LIMIT.holders == 0
+
+
+def test_blas_has_one_thread_whichever_thread_asks():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def program(comm):
+        with one_blas_thread():
+            comm.allgather(comm.rank)
+            found = threads()
+            comm.allgather(comm.rank)
+        return found
+
+    with threadpool_limits(2, user_api="blas"):
+        with one_blas_thread():
+            pass
+        assert run_threads(2, program) == [{1}, {1}]
+        assert threads() == {2}

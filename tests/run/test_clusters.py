@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
+from hpcml.estimators.loading import load_model
 from hpcml.io.model import read_model
 
 JOB = harness.ROOT / "jobs" / "digits_kmeans.yaml"
@@ -49,6 +50,7 @@ def test_the_answer_is_that_of_lloyd(ran):
     metrics = small.result_of(ran / "1")["metrics"]
     assert 0.15 < metrics["silhouette_sampled"] < 0.25
     assert abs(silhouette_score(X[rows], labels) - metrics["silhouette_sampled"]) < 0.02  # of other rows
+    np.testing.assert_array_equal(load_model(ran / "1").predict(X[rows]), labels)
     peer = KMeans(10, init=arrays["centers"], n_init=1, tol=0).fit(_training_rows(ran, X))
     np.testing.assert_allclose(peer.cluster_centers_, arrays["centers"], rtol=1e-10, atol=1e-10)
 
@@ -60,8 +62,10 @@ def _training_rows(ran, X):
 
 
 def test_the_verb_evaluate(ran):
-    said = small.hpcml("evaluate", ran / "1", ran / "digits.h5", "--part", "test", "--metric", "inertia")
-    assert str(small.result_of(ran / "1")["metrics"]["inertia"]) in said.stdout
+    said = small.hpcml(
+        "evaluate", ran / "1", ran / "digits.h5", "--part", "test", "--metric", "inertia", "--json"
+    )
+    assert json.loads(said.stdout)["metrics"]["inertia"] == small.result_of(ran / "1")["metrics"]["inertia"]
     refused = small.hpcml("evaluate", ran / "1", ran / "digits.h5", "--metric", "r2", check=2)
     assert "choose from inertia, silhouette_sampled" in refused.stderr
 
@@ -116,6 +120,7 @@ def test_principal_components(tmp_path):
     with h5py.File(tmp_path / "run" / "predictions.h5") as file:
         found = file["prediction"][:]
     np.testing.assert_allclose(np.abs(found), np.abs(peer.transform(X)), atol=1e-7)
+    np.testing.assert_allclose(load_model(tmp_path / "run").transform(X), found, rtol=1e-9, atol=1e-12)
     result = small.result_of(tmp_path / "run")
     assert result["solver"] == "gram" and about["kind"] == "pca"
     share = peer.explained_variance_ratio_.sum()

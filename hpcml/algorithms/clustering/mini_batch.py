@@ -1,4 +1,4 @@
-"""k-means by mini-batches: each centre is the mean of the rows that chose it so far."""
+"""k-means by mini-batches: each centre is the mean of the rows that chose it lately."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from hpcml.algorithms.batches import Batch, make_batches
 from hpcml.algorithms.clustering.least_rows import LeastRows
-from hpcml.algorithms.clustering.metrics import inertia
 from hpcml.algorithms.clustering.reassignment import drawing, place, starved
 from hpcml.algorithms.kernels.nearest import cluster_sums, lloyd_sums, n_cluster_sums, nearest
-from hpcml.algorithms.reduction import Ballot, reduce_stream
+from hpcml.algorithms.reduction import Ballot, reduce_blocks, reduce_stream
 from hpcml.data import Block, Dataset, own_runs
 
 __all__ = [
@@ -29,6 +28,8 @@ __all__ = [
 ]
 
 Vector = NDArray[np.float64]
+_LEAST_MEMORY = 1000
+"""Rows that a centre remembers, about: the mean of so many adds a thousandth to the inertia."""
 
 
 class MiniBatchState(NamedTuple):
@@ -38,7 +39,7 @@ class MiniBatchState(NamedTuple):
     ----------
     centers : (k, n_features) array
     counts : (k,) array
-        Weight of the rows that chose each centre.
+        Weight of the rows that chose each centre, less what is forgotten.
     n_iter : int
         Batches so far.
     inertia : float
@@ -88,8 +89,9 @@ class MiniBatchResult(NamedTuple):
 
     Attributes
     ----------
-    centers, counts : array
-        As of MiniBatchState.
+    centers : (k, n_features) array
+    sizes : (k,) array
+        Sums of the weights of the rows that are nearest to each.
     inertia : float
         ``sum s |x - c|^2`` over all rows and their nearest centres.
     n_iter : int
@@ -106,7 +108,7 @@ class MiniBatchResult(NamedTuple):
     """
 
     centers: Vector
-    counts: Vector
+    sizes: Vector
     inertia: float
     n_iter: int
     n_epochs: int
@@ -120,9 +122,14 @@ class MiniBatchResult(NamedTuple):
 class MiniBatch:
     """``c <- c + sum_i s_i (x_i - c) / (count + sum_i s_i)`` over the rows i of a batch that chose c.
 
-    So c is the mean of all rows that chose it, batch by batch. A batch takes its share from all over the
-    data (see `Batches`). Weights scale sums and counts; but a row of weight 2 is in one batch, not in two, so
-    it need not give the same bits as two rows.
+    So c is the mean of all rows that chose it, batch by batch: Sculley's rule, that of a single `step`. Rows
+    that chose it when it was far from where it is stay in that mean, so a walk over batches forgets them:
+    counts fall by a factor of ``1 - rows of a batch / memory`` before each, where the memory is a quarter of
+    the rows, at least 1,000 for each centre. An epoch is then worth some five passes of Lloyd's iteration,
+    and later ones go on as it does.
+
+    A batch takes its share from all over the data (see `Batches`). Weights scale sums and counts; but a row
+    of weight 2 is in one batch, not in two, so it need not give the same bits as two rows.
 
     Parameters
     ----------
@@ -138,7 +145,8 @@ class MiniBatch:
 
     References
     ----------
-    Sculley, "Web-scale k-means clustering", WWW 2010, doi:10.1145/1772690.1772862.
+    Sculley, "Web-scale k-means clustering", WWW 2010, doi:10.1145/1772690.1772862. Spark's streaming k-means
+    has the same way to forget.
     """
 
     batch_rows: int | None = None
@@ -148,7 +156,13 @@ class MiniBatch:
     seed: int = 0
 
     def step(
-        self, batch: Batch, state: MiniBatchState, smoothing: float = 1.0, ballot: Ballot | None = None
+        self,
+        batch: Batch,
+        state: MiniBatchState,
+        *,
+        smoothing: float = 1.0,
+        kept: float = 1.0,
+        ballot: Ballot | None = None,
     ) -> MiniBatchState:
         """Return the state one batch later.
 
@@ -161,9 +175,12 @@ class MiniBatch:
         state : MiniBatchState
         smoothing : float
             Share of the batch's inertia in the smoothed one.
+        kept : float
+            What counts are multiplied by before.
         ballot : Ballot, optional
         """
         data, (k, d) = batch.data, state.centers.shape
+        state = state._replace(counts=kept * state.counts)
         hungry = starved(state.counts, self.reassignment_ratio)
         drawn = LeastRows(hungry.size, d)
 
@@ -211,8 +228,8 @@ def run_mini_batch(
 ) -> MiniBatchResult:
     """Move centres over the batches until they, or the inertia, stand still.
 
-    Collective: the messages of `MiniBatch.step` for each batch, and of `inertia` at the end. All decisions
-    follow reduced numbers.
+    Collective: the messages of `MiniBatch.step` for each batch, and two at the end, of a pass over all rows.
+    All decisions follow reduced numbers.
 
     Parameters
     ----------
@@ -228,15 +245,21 @@ def run_mini_batch(
         Its votes go with each message.
     """
     state, batches = loop, make_batches(data, method.batch_rows, method.seed)
-    smoothing = min(1.0, 2.0 / batches.n)
+    rates = {"smoothing": min(1.0, 2.0 / batches.n), "kept": _kept(data, batches.n, len(loop.centers))}
     while True:
         epoch, done = divmod(state.n_iter, batches.n)
         for batch in islice(batches.epoch(epoch), done, None):
             end = _end(method, state, batches.n, stopped)
             if end:
                 return _result(data, state, batches.n, end)
-            state = method.step(batch, state, smoothing, ballot)
+            state = method.step(batch, state, **rates, ballot=ballot)
             callback(MiniBatchProgress(state, state.inertia))
+
+
+def _kept(data: Dataset, n_batches: int, k: int) -> float:
+    """Return what counts are multiplied by before a batch."""
+    memory = max(data.n_samples / 4, _LEAST_MEMORY * k)
+    return 1.0 - min(1.0, data.n_samples / n_batches / memory)
 
 
 def _moved(state: MiniBatchState, sums: Vector, smoothing: float) -> MiniBatchState:
@@ -278,8 +301,8 @@ def _end(method: MiniBatch, state: MiniBatchState, n: int, stopped: Callable[[],
 
 
 def _result(data: Dataset, state: MiniBatchState, n: int, end: str) -> MiniBatchResult:
-    """Return the result with the inertia of all rows. Collective, one pass and two messages."""
-    converged, timed = end in (_STILL, _NO_BETTER), end == _LATE
-    at_end, n_epochs = inertia(data, state.centers), -(-state.n_iter // n)
-    found = state.centers, state.counts, at_end, state.n_iter, n_epochs
-    return MiniBatchResult(*found, converged, end, timed, state)
+    """Return the result with sizes and inertia over all rows. Collective, one pass and two messages."""
+    k, d = state.centers.shape
+    sums = reduce_blocks(data, lambda block: lloyd_sums(block, state.centers), n_cluster_sums(k, d)).total
+    found = state.centers, sums[k * d : -1], float(sums[-1]), state.n_iter, -(-state.n_iter // n)
+    return MiniBatchResult(*found, end in (_STILL, _NO_BETTER), end, end == _LATE, state)

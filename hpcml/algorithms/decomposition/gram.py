@@ -9,13 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.decomposition.reference import (
-    Reference,
-    bounded_sum,
-    centered,
-    look,
-    product_window,
-)
+from hpcml.algorithms.decomposition.reference import Reference, bounded_sum, look, product_window
 from hpcml.algorithms.kernels.passes import runs, shard_sums
 from hpcml.algorithms.losses import Squared
 from hpcml.algorithms.running_sums import unpacked
@@ -76,10 +70,8 @@ def _about(data: Dataset, reference: Reference) -> Scatter:
     def terms(blocks: Iterator[Block]) -> Iterator[Vector]:
         for block in blocks:
             plain = replace(block, y=None, offset=None)
-            copied = _RUN_SHARE * 8 * d * block.n_rows / max(block.n_shards, 1)
-            for run in runs(plain, max(copied, 1.0)):
-                part = replace(run, X=centered(run.X, center, is_moved))
-                yield from shard_sums(part, Squared(), np.zeros(d), 0.0, columns)
+            for run in _moved(plain, center) if is_moved else [plain]:
+                yield from shard_sums(run, Squared(), np.zeros(d), 0.0, columns)
 
     total = bounded_sum(data, terms, _windows(reference)).total
     weight = float(total[2 + d])
@@ -89,6 +81,13 @@ def _about(data: Dataset, reference: Reference) -> Scatter:
     diagonal = np.einsum("ii->i", products)
     np.maximum(diagonal, 0.0, out=diagonal)
     return Scatter(weight, center + step, products)
+
+
+def _moved(block: Block, center: Vector) -> Iterator[Block]:
+    """Yield runs of shards less the centre; CSR rows, whose centre is 0, have none."""
+    copied = _RUN_SHARE * 8 * center.size * block.n_rows / max(block.n_shards, 1)
+    for run in runs(block, max(copied, 1.0)):
+        yield replace(run, X=run.X - center)
 
 
 def _windows(reference: Reference) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""A fitted decomposition: its components, and what rows are in their coordinates."""
+"""A fitted decomposition as a run keeps it."""
 
 from __future__ import annotations
 
@@ -8,48 +8,51 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcml.algorithms.decomposition.decompose import Decomposition
+from hpcml.algorithms.decomposition.projection import project_block
 from hpcml.algorithms.model import model_digest
-from hpcml.data import Matrix
+from hpcml.data import Block
 
 __all__ = ["ComponentsModel", "components_from_arrays"]
 
+_ARRAYS = (
+    "components",
+    "mean",
+    "singular_values",
+    "explained_variance",
+    "explained_variance_ratio",
+)
+
 
 class ComponentsModel(NamedTuple):
-    """Components of rows less their mean, or of the rows.
+    """Components, and whether coordinates are divided by their deviations.
 
     Attributes
     ----------
     kind : {"pca", "truncated_svd"}
-    components : (k, n_features) array
-        Orthonormal rows.
-    mean : (n_features,) array
-        0 where the rows were taken as they are.
-    singular_values, explained_variance, explained_variance_ratio : (k,) array
-    scale : (k,) array
-        What coordinates are divided by: their deviations where they are whitened, else 1.
+    found : Decomposition
+    whiten : bool
     """
 
     kind: str
-    components: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    singular_values: NDArray[np.float64]
-    explained_variance: NDArray[np.float64]
-    explained_variance_ratio: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    found: Decomposition
+    whiten: bool
 
     @property
     def n_features(self) -> int:
         """Columns of the rows that it takes. Local."""
-        return int(self.components.shape[1])
+        return int(self.found.components.shape[1])
 
-    def transform(self, X: Matrix) -> NDArray[np.float64]:
-        """Return ``(X - mean) @ components.T / scale``, (rows, k); CSR rows stay sparse. Local."""
-        rows = np.asarray(X @ self.components.T, np.float64)
-        return (rows - self.components @ self.mean) / self.scale
+    def transform(self, block: Block) -> NDArray[np.float64]:
+        """Return the coordinates of a block's rows, (rows, k). Local."""
+        return np.asarray(project_block(self.found, block, whiten=self.whiten), np.float64)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the model's numbers by name, for a file. Local."""
-        return {name: value for name, value in self._asdict().items() if name != "kind"}
+        found = self.found
+        rest = {"noise_variance": found.noise_variance, "n_samples": found.n_samples, "whiten": self.whiten}
+        numbers = {name: np.array([value], np.float64) for name, value in rest.items()}
+        return {name: getattr(found, name) for name in _ARRAYS} | numbers
 
     @property
     def digest(self) -> str:
@@ -59,4 +62,7 @@ class ComponentsModel(NamedTuple):
 
 def components_from_arrays(kind: str, arrays: Mapping[str, NDArray[Any]]) -> ComponentsModel:
     """Return the model that `ComponentsModel.arrays` was taken from. Local."""
-    return ComponentsModel(kind, **{name: arrays[name] for name in ComponentsModel._fields[1:]})
+    noise, n_samples, whiten = (arrays[name][0] for name in ("noise_variance", "n_samples", "whiten"))
+    found: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+    found |= {"noise_variance": float(noise), "n_samples": int(n_samples)}
+    return ComponentsModel(kind, Decomposition(**found), bool(whiten))

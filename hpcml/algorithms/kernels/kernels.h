@@ -87,6 +87,12 @@ struct found {
     const float *ways;
 };
 
+/* The last m moves of n weights and the changes of their gradients, (m, n) each, the oldest first. */
+struct history {
+    int64_t m, n;
+    const double *moves, *changes;
+};
+
 struct kernels {
     const char *name;
     /* `hessian` may be NULL. One row of out, `width` numbers, a shard; 0, or -1 where memory is short. */
@@ -110,6 +116,7 @@ struct kernels {
                    const struct found *, double *out);
     void (*cluster_sums)(const struct rows *, const struct borders *, const double *weight, int64_t k,
                          const int32_t *labels, const double *distances, double *out);
+    void (*inverse_product)(const struct history *, double *work, double *q);
 };
 
 extern const struct kernels hpcml_avx2, hpcml_avx512, hpcml_neon;

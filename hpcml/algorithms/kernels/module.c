@@ -246,6 +246,26 @@ static PyObject *sweep(PyObject *self, PyObject *args) {
     return done(&held, good);
 }
 
+static PyObject *inverse_product(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    PyObject *parts[4];
+    struct held held = {.n = 0};
+    if (!PyArg_ParseTuple(args, "sOOOO", &name, &parts[0], &parts[1], &parts[2], &parts[3])) return NULL;
+    const struct kernels *k = named(name);
+    Py_buffer *q = k ? take(&held, parts[3], "d", 1, 1) : NULL, *work = q ? take(&held, parts[2], "d", 1, 1) : NULL;
+    struct history h = {.m = work ? work->shape[0] : 0, .n = work ? q->shape[0] : 0};
+    int good = work && take_matrix(&held, parts[0], h.m, h.n, 0, "moves", (double **)&h.moves) &&
+               take_matrix(&held, parts[1], h.m, h.n, 0, "changes", (double **)&h.changes) &&
+               ((h.moves && h.changes) || refuse("moves or changes"));
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        k->inverse_product(&h, work->buf, q->buf);
+        Py_END_ALLOW_THREADS
+    }
+    return done(&held, good);
+}
+
 static PyObject *walk(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
@@ -348,6 +368,7 @@ static PyMethodDef METHODS[] = {
     {"softmax_scores", softmax_scores, METH_VARARGS,
      "softmax_scores(set, rows, (labels, coef, intercept), out)"},
     {"sweep", sweep, METH_VARARGS, "sweep(set, H, (l1, lower, upper), v, slope)"},
+    {"inverse_product", inverse_product, METH_VARARGS, "inverse_product(set, moves, changes, work, q)"},
     {"walk", walk, METH_VARARGS,
      "walk(set, rows, (y, weight, offset), (shards, pieces), loss, (coef, intercept), (rows, step, has_intercept, mean, "
      "metric, shrink), out)"},

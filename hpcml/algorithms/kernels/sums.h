@@ -93,6 +93,7 @@ static double read_bytes(const char *x, int64_t n_bytes) {
 #include "sweeps.h"
 #include "moments.h"
 #include "nearest.h"
+#include "history.h"
 
 const struct kernels TABLE = {NAME, sums, predict, terms, read_bytes, softmax_sums, softmax_scores, walk, sweep,
-                              squares, nearest, cluster_sums};
+                              squares, nearest, cluster_sums, inverse_product};

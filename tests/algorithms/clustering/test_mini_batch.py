@@ -13,6 +13,8 @@ from algorithms.problems import SERIAL, Grid, Problem, as_csr
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from hpcml.algorithms.batches import make_batches
+from hpcml.algorithms.clustering import mini_batch
+from hpcml.algorithms.clustering.lloyd import Lloyd, run_lloyd
 from hpcml.algorithms.clustering.mini_batch import (
     MiniBatch,
     run_mini_batch,
@@ -60,15 +62,41 @@ def test_a_step_is_scikit_learns():
         np.testing.assert_allclose(state.counts, twin._counts, rtol=1e-15)
 
 
-def test_the_centre_is_the_mean_of_all_that_chose_it():
+def test_a_centre_is_the_mean_of_all_that_chose_it():
     problem = blobs(weighted=True)
-    first = np.zeros((1, 4))
-    result = run(Grid(problem), MiniBatch(60, 2, max_no_improvement=None), first)
+    state, data = start_mini_batch(np.zeros((1, 4))), Grid(problem)
+    for epoch in range(2):
+        for batch in make_batches(data, 60).epoch(epoch):
+            state = MiniBatch().step(batch, state)
     expected = np.average(problem.X, axis=0, weights=problem.weight)
-    np.testing.assert_allclose(result.centers[0], expected, rtol=1e-12, atol=1e-14)
-    assert result.counts[0] == 2 * problem.weight.sum()
-    assert (result.n_epochs, result.n_iter, result.converged) == (2, 24, False)
+    np.testing.assert_allclose(state.centers[0], expected, rtol=1e-12, atol=1e-14)
+    assert state.counts[0] == 2 * problem.weight.sum()
+
+
+def test_a_walk_forgets(monkeypatch):
+    monkeypatch.setattr(mini_batch, "_LEAST_MEMORY", 100)
+    problem = blobs()
+    result = run(Grid(problem), MiniBatch(70, 2, max_no_improvement=None), np.zeros((1, 4)))
+    total, count = np.zeros(4), 0.0
+    for epoch in range(2):
+        for batch in make_batches(Grid(problem), 70).epoch(epoch):
+            rows = np.concatenate([block.X for block in batch.blocks()])
+            kept = 1 - 70 / 175  # a quarter of 700 rows
+            total, count = kept * total + rows.sum(axis=0), kept * count + len(rows)
+    np.testing.assert_allclose(result.centers[0], total / count, rtol=1e-12)
+    assert result.loop.counts[0] == pytest.approx(count)
+    assert result.sizes.tolist() == [700]
+    assert (result.n_epochs, result.n_iter, result.converged) == (2, 20, False)
     assert result.reason == "max_iter was reached"
+
+
+def test_one_batch_of_all_rows_is_lloyds():
+    problem = blobs(6000)
+    data, first = Grid(problem, shard_rows=512, block_rows=64), problem.X[:K]
+    ours = run(data, MiniBatch(6000, 4, max_no_improvement=None, reassignment_ratio=0.0), first)
+    assert ours.n_iter == 4
+    lloyd = run_lloyd(data, Lloyd(4), first[None])
+    np.testing.assert_allclose(ours.centers, lloyd.centers, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +221,9 @@ def test_near_lloyd_from_the_same_start():
         warnings.simplefilter("ignore")
         twin = KMeans(K, init=centers, n_init=1).fit(problem.X)
     assert ours < 1.02 * twin.inertia_
-    squared = np.square(problem.X[:, None] - result.centers).sum(axis=2).min(axis=1)
-    assert ours == pytest.approx(squared.sum(), rel=1e-12)
+    squared = np.square(problem.X[:, None] - result.centers).sum(axis=2)
+    assert ours == pytest.approx(squared.min(axis=1).sum(), rel=1e-12)
+    assert result.sizes.tolist() == np.bincount(squared.argmin(axis=1), minlength=K).tolist()
 
 
 def test_float32_with_a_large_mean_and_a_far_outlier():
