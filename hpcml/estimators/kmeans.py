@@ -27,7 +27,7 @@ __all__ = ["KMeans"]
 class KMeans(ClusterEstimator):
     """k-means over the rows of all ranks: centres c of the least ``sum_i s_i min_j |x_i - c_j|^2``.
 
-    Lloyd's iteration, one message of ``k (d + 1) + 1`` sums each, whatever `n_init`. Distances are taken as
+    Lloyd's iteration takes a pass and one message of ``k (d + 1) + 1`` sums a start. Distances are taken as
     ``sum_j (x_j - c_j)^2`` in double precision, so a mean far from zero costs no digits, in float32 neither.
     A centre that no row is nearest to moves to the row that is farthest from its own. The answer has the same
     bits for any number of ranks and any split of the rows.

@@ -15,7 +15,6 @@ __all__ = ["FewRows", "Keys", "LeastRows", "least_rows"]
 
 Vector = NDArray[np.float64]
 Keys = Callable[[Block], Vector]
-_MESSAGE_BYTES = 64 << 20
 
 
 class FewRows(NamedTuple):
@@ -60,7 +59,7 @@ class LeastRows:
     def gathered(self, comm: Communicator) -> FewRows:
         """Return the rows of the least keys over all processes, by rising key.
 
-        Collective, three messages; one more for each 64 MiB of the rows.
+        Collective, three messages.
         """
         keys, index = _everyones(comm, self._keys, self._index)
         best = _first(keys, index, self._n)
@@ -69,14 +68,14 @@ class LeastRows:
         rows = np.zeros((best.size, self._rows.shape[1]))
         # All but one process add zeros to a number; that changes the sign of a zero, and nothing else.
         rows[[place[row] for row in self._index[mine].tolist()]] = self._rows[mine] + 0.0
-        rows = _summed(comm, rows)
+        (rows,) = comm.allreduce(rows)
         return FewRows(np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy())
 
 
 def least_rows(data: Dataset, n: int, keys: Sequence[Keys]) -> list[FewRows]:
     """Return the `n` rows of the least keys, or fewer, for each of some kinds of keys.
 
-    Collective: one pass; three messages a kind, and more for many rows.
+    Collective: one pass; three messages a kind.
 
     Parameters
     ----------
@@ -117,9 +116,3 @@ def _everyones(
     halves = [part.view(np.int64).reshape(2, -1) for part in received]
     bits, numbers = np.concatenate(halves, axis=1)
     return bits.view(np.float64), np.asarray(numbers)
-
-
-def _summed(comm: Communicator, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    step = max(1, _MESSAGE_BYTES // (8 * rows.shape[1]))
-    parts = [rows[first : first + step] for first in range(0, len(rows), step)]
-    return np.concatenate([rows[:0], *(comm.allreduce(part)[0] for part in parts)])

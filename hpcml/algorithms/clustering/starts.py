@@ -57,8 +57,7 @@ def find_starts(data: Dataset, start: Start) -> NDArray[np.float64]:
     """Return centres for each start, (n_init, k, n_features).
 
     Collective. k-means|| takes ``rounds + 2`` passes and ``3 (rounds + 1) n_init + 2`` messages, the others
-    one pass and ``3 n_init``; more for more than 64 MiB of rows. Where fewer than k rows can be chosen, some
-    are given several times.
+    one pass and ``3 n_init``. Where fewer than k rows can be chosen, some are given several times.
 
     Parameters
     ----------

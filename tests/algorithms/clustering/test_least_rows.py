@@ -66,11 +66,3 @@ def test_equal_keys_do_not_bring_the_whole_block():
     rows.see(block, np.zeros(50))
     assert taken == [3]
     assert rows.gathered(SERIAL).X.ravel().tolist() == [0.0, 1.0, 2.0]
-
-
-def test_many_rows_travel_in_several_messages(monkeypatch):
-    monkeypatch.setattr("hpcml.algorithms.clustering.least_rows._MESSAGE_BYTES", 200)
-    problem = blobs(100)
-    keys = np.random.default_rng(0).random(100)
-    found = run_threads(3, lambda comm: least_rows(Grid(problem, comm), 60, [keys_of(keys)])[0].X)
-    assert all(X.tobytes() == problem.X[np.argsort(keys)[:60]].tobytes() for X in found)
