@@ -48,7 +48,8 @@ def _start(spec: Spec) -> Start:
 def _lloyd(fit: Fit) -> Solved:
     spec, saver = fit.spec, fit.saver
     start = _start(spec)
-    settings = KMeansSettings(start, spec.solver.max_iter, spec.solver.tol, saver.is_late)
+    limits = spec.solver.max_iter, spec.solver.tol, saver.is_late
+    settings = KMeansSettings(start, *limits, algorithm=spec.model.algorithm)
     why = f"{start.n_init} start{'s' * (start.n_init > 1)} by {start.method}"
     fit.show(f"solving with lloyd ({why})")
     found = fit_kmeans(
