@@ -17,7 +17,8 @@ __all__ = ["ProximalNewton"]
 
 _LEAST = 10
 _CHEAP = 4.0
-"""The Hessian of this many times sqrt(d) columns takes about as long as reading d."""
+_MOST = 200
+"""The Hessian of `_CHEAP` times sqrt(d) columns takes about as long as reading d; its sums stay few."""
 _NO_HESSIAN = np.zeros((0, 0))
 _ENOUGH = 0.1
 """Share of the violation that a step may leave and its Hessian still be good."""
@@ -91,10 +92,12 @@ class ProximalNewton:
         return _sampled(objective, new, columns, state.n_sampled + 1) or _whole(objective, new.w, columns)
 
     def _wider(self, objective: Objective, state: _State) -> _State:
-        """Stay, with all features that violate: it is the end if the set had them already."""
+        """Stay, with the Hessian of here, then all features that violate: the end if the set had them."""
+        if not state.is_fresh:
+            return _whole(objective, state.point.w, _working_set(objective, state.point, state.point.w))
         columns = np.flatnonzero(_residual(objective, state.point)[: objective.data.n_features])
         columns = np.union1d(columns, state.columns)
-        if columns.size == state.columns.size and state.n_sampled == _SAMPLED and state.is_fresh:
+        if columns.size == state.columns.size:
             return state._replace(stuck=True)
         return _whole(objective, state.point.w, columns)
 
@@ -143,6 +146,6 @@ def _working_set(objective: Objective, point: Point, target: Vector) -> NDArray[
     d = objective.data.n_features
     has_weight = (point.w[:d] != 0) | (target[:d] != 0)
     violation = np.where(has_weight, 0.0, np.abs(_residual(objective, point)[:d]))
-    most = max(_LEAST, int(has_weight.sum()), int(_CHEAP * np.sqrt(d)))
+    most = max(_LEAST, int(has_weight.sum()), min(int(_CHEAP * np.sqrt(d)), _MOST))
     worst = np.argsort(-violation, kind="stable")[:most]
     return np.union1d(np.flatnonzero(has_weight), worst[violation[worst] > 0])
