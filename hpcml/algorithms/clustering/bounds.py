@@ -74,7 +74,7 @@ class Bounds:
             yield self._sums(run, now)
 
     def _turn_to(self, centers: Vector, is_sparse: bool) -> _Now:
-        """Return these centres in the order and scale of the first; where that is unfit, forget all."""
+        """Return these centres, in the order and scale of the first unless those are unfit."""
         now = self._now
         if now is not None:
             if np.array_equal(now.centers, centers):
