@@ -30,12 +30,13 @@ _NAMES = Names(weight="sample_weight")
 
 
 class MiniBatchKMeans(ClusterEstimator):
-    """k-means by mini-batches of the rows of all ranks: each centre is the mean of what chose it so far.
+    """k-means by mini-batches of the rows of all ranks: each centre is the mean of what chose it lately.
 
     A batch takes its share from all over the data by a permutation keyed by `random_state`, and is one
     message of ``k (d + 1) + 1`` sums; every row is in one batch of an epoch. The answer has the same bits for
-    any number of ranks and any split of the rows. It is soon near the answer of KMeans, but not as near as
-    more epochs could make one expect: what a centre was far from stays in its mean.
+    any number of ranks and any split of the rows. `fit` remembers about a quarter of the rows, at least 1,000
+    for each centre, so that it goes on to improve after the first epoch; `partial_fit` forgets nothing, as
+    scikit-learn's.
 
     Parameters
     ----------

@@ -266,13 +266,14 @@ def _moved(state: MiniBatchState, sums: Vector, smoothing: float) -> MiniBatchSt
     """Return the state after the sums of a batch; one without weight changes nothing."""
     k, d = state.centers.shape
     total, weight, inertia = sums[: k * d].reshape(k, d), sums[k * d : -1], float(sums[-1])
-    counts = state.counts + weight
-    chosen = weight > 0
-    change = np.zeros((k, d))
+    state, chosen = state._replace(n_iter=state.n_iter + 1), weight > 0
+    if not chosen.any():
+        return state
+    counts, change = state.counts + weight, np.zeros((k, d))
     change[chosen] = (total - weight[:, None] * state.centers)[chosen] / counts[chosen, None]
-    centers, shift = state.centers + change, float(np.square(change).sum())
-    state = state._replace(centers=centers, counts=counts, shift=shift, n_iter=state.n_iter + 1)
-    return _smoothed(state, inertia / float(weight.sum()), smoothing) if chosen.any() else state
+    shift = float(np.square(change).sum())
+    state = state._replace(centers=state.centers + change, counts=counts, shift=shift)
+    return _smoothed(state, inertia / float(weight.sum()), smoothing)
 
 
 def _smoothed(state: MiniBatchState, inertia: float, smoothing: float) -> MiniBatchState:
