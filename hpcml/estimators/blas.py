@@ -26,7 +26,7 @@ _LIMIT = _Limit()
 
 def _take_control() -> None:
     """Let this thread set OpenBLAS's threads: threadpoolctl 3.8 ignores all but the first that did."""
-    controller = getattr(threadpoolctl, "OpenBLASController", None)
+    controller: Any = getattr(threadpoolctl, "OpenBLASController", None)
     if hasattr(controller, "clear_controlling_thread"):
         controller.clear_controlling_thread(force=True)
 
