@@ -25,6 +25,7 @@ __all__ = [
     "join",
     "make_block",
     "own_runs",
+    "own_shards",
     "part_of",
     "row_view",
     "run_of",
@@ -288,6 +289,11 @@ class _Gathered:
 def own_runs(data: Dataset) -> range:
     """Return the runs of shards that this process owns. Local."""
     return data.partition.runs_of(data.comm.rank)
+
+
+def own_shards(data: Dataset) -> range:
+    """Return the shards that this process owns. Local."""
+    return data.partition.shards_of(data.comm.rank)
 
 
 class Dataset(Protocol):

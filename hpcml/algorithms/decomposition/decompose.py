@@ -21,7 +21,7 @@ from hpcml.algorithms.decomposition.randomized import (
 from hpcml.algorithms.decomposition.spectrum import (
     Spectrum,
     Wanted,
-    check_rank,
+    check_number,
     count,
     digits_left,
     from_factor,
@@ -117,13 +117,13 @@ class Decomposition(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a method finds: `squares` is ``sum s |x - mean|^2``, and no value beyond `rank` can be above 0."""
+    """What a method finds: `squares` is ``sum s |x - mean|^2``, and no value beyond `most` can be above 0."""
 
     spectrum: Spectrum
     weight: float
     mean: Vector
     squares: float
-    rank: int
+    most: int
     n_iter: int = 0
     timed: bool = False
 
@@ -175,8 +175,8 @@ def _by_products(data: Dataset, centered: bool) -> _Found:
     squares = np.diag(found.products)
     moment = np.zeros_like(found.mean) if centered else found.mean * np.sqrt(found.weight)
     products = found.products + np.outer(moment, moment)
-    rank = min(data.n_samples - centered, int((np.diag(products) > 0).sum()))
-    return _Found(from_products(products), found.weight, found.mean, float(squares.sum()), rank)
+    most = min(data.n_samples - centered, int((np.diag(products) > 0).sum()))
+    return _Found(from_products(products), found.weight, found.mean, float(squares.sum()), most)
 
 
 def _by_factor(data: Dataset, centered: bool) -> _Found:
@@ -184,8 +184,8 @@ def _by_factor(data: Dataset, centered: bool) -> _Found:
     squares = float(np.square(found.R).sum())
     moment = found.mean * np.sqrt(found.weight)
     R = found.R if centered else np.concatenate([moment[None], found.R])
-    rank = min(data.n_samples - centered, data.n_features)
-    return _Found(from_factor(R), found.weight, found.mean, squares, rank)
+    most = min(data.n_samples - centered, data.n_features)
+    return _Found(from_factor(R), found.weight, found.mean, squares, most)
 
 
 _METHODS = {"gram": _by_products, "tsqr": _by_factor}
@@ -215,10 +215,10 @@ def _kept(found: _Found, choice: Choice, settings: DecompositionSettings, n: int
     """Return the components that are wanted, and what follows from them."""
     centered, wanted = settings.centered, settings.n_components
     spectrum, d = found.spectrum, found.mean.size
-    values = np.where(np.arange(spectrum.values.size) < found.rank, spectrum.values, 0.0)
+    values = np.where(np.arange(spectrum.values.size) < found.most, spectrum.values, 0.0)
     spectrum = spectrum._replace(values=values)
     if choice.name != "gram":  # where products end cannot be told from rounding
-        check_rank(wanted, spectrum, (n, d), " less its mean" if centered else "")
+        check_number(wanted, spectrum, (n, d), " less its mean" if centered else "")
     k = count(wanted, spectrum, n, min(n, d))
     components, values = spectrum.vectors[:k], values[:k]
     total = max(found.squares, 0.0) / _divisor(found.weight, centered)
@@ -238,7 +238,7 @@ def _kept(found: _Found, choice: Choice, settings: DecompositionSettings, n: int
         method=choice.name,
         reason=choice.reason,
         n_iter=found.n_iter,
-        digits=digits_left(spectrum, min(k, max(found.rank, 1))) if choice.name == "gram" else 16.0,
+        digits=digits_left(spectrum, min(k, max(found.most, 1))) if choice.name == "gram" else 16.0,
         timed=found.timed,
     )
 

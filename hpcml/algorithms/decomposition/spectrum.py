@@ -13,12 +13,12 @@ from hpcml.errors import DataError, shared
 __all__ = [
     "Spectrum",
     "Wanted",
-    "check_rank",
+    "check_number",
     "count",
     "digits_left",
     "from_factor",
     "from_products",
-    "rank_of",
+    "n_independent",
 ]
 
 Vector = NDArray[np.float64]
@@ -72,7 +72,7 @@ def _at_least_square(R: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([R, np.zeros((lacking, R.shape[1]))])
 
 
-def rank_of(spectrum: Spectrum) -> int:
+def n_independent(spectrum: Spectrum) -> int:
     """Return how many values are above their error. Local."""
     return int((np.square(spectrum.values) > spectrum.error).sum())
 
@@ -110,7 +110,7 @@ def count(wanted: Wanted, spectrum: Spectrum, n_samples: int, most: int) -> int:
     return int(wanted)
 
 
-def check_rank(wanted: Wanted, spectrum: Spectrum, shape: tuple[int, int], about: str) -> None:
+def check_number(wanted: Wanted, spectrum: Spectrum, shape: tuple[int, int], about: str) -> None:
     """Refuse a number of components that the rows do not have.
 
     Raises
@@ -118,8 +118,8 @@ def check_rank(wanted: Wanted, spectrum: Spectrum, shape: tuple[int, int], about
     DataError
         It says the rank. On all ranks alike.
     """
-    rank = rank_of(spectrum)
-    if isinstance(wanted, int) and wanted > rank:
+    most = n_independent(spectrum)
+    if isinstance(wanted, int) and wanted > most:
         n, d = shape
-        sentence = f"X has rank {rank}{about} (n_samples={n}, n_features={d})"
-        raise shared(DataError(f"{sentence}: n_components={wanted} asks for more; take at most {rank}"))
+        sentence = f"X has rank {most}{about} (n_samples={n}, n_features={d})"
+        raise shared(DataError(f"{sentence}: n_components={wanted} asks for more; take at most {most}"))

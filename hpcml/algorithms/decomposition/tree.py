@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.data import Dataset
+from hpcml.data import Dataset, own_shards
 from hpcml.data.partition import RowPartition
 
 __all__ = ["merge_in_tree"]
@@ -39,13 +39,12 @@ def merge_in_tree(data: Dataset, leaves: Iterable[Part], merge: Merge, width: in
     -------
     (rows, width) array
     """
-    partition, comm = data.partition, data.comm
-    owned = partition.shards_of(comm.rank)
-    levels = _merged_here(owned.start, leaves, merge)
+    partition = data.partition
+    levels = _merged_here(own_shards(data).start, leaves, merge)
     for level in range(max(partition.n_shards - 1, 0).bit_length()):
         mine = levels.setdefault(level, {})
         if crossings := _crossings(partition, level):
-            mine.update(_exchanged(data, mine, crossings, width))
+            mine.update(_exchanged(data, level, mine, crossings, width))
         up = levels.setdefault(level + 1, {})
         for i in sorted(mine):
             if i % 2 == 0:
@@ -77,25 +76,26 @@ def _crossings(partition: RowPartition, level: int) -> list[tuple[int, int, int]
         start, middle = pair << (level + 1), ((pair << 1) + 1) << level
         if start < border <= middle < partition.n_shards:
             found[2 * pair + 1] = (_owner(partition, middle), _owner(partition, start))
-    return [(place, *ranks) for place, ranks in sorted(found.items())]
+    return [(place, *owners) for place, owners in sorted(found.items())]
 
 
 def _owner(partition: RowPartition, shard: int) -> int:
     return bisect_right(partition.borders, shard) - 1
 
 
-def _exchanged(data: Dataset, mine: Parts, crossings: list[tuple[int, int, int]], width: int) -> Parts:
+def _exchanged(
+    data: Dataset, level: int, mine: Parts, crossings: list[tuple[int, int, int]], width: int
+) -> Parts:
     """Send the second of pairs to the owner of the first; return those that came. Collective."""
-    comm = data.comm
-    sent = [np.zeros(0, np.uint8)] * comm.size
-    for place, source, target in crossings:
-        if source == comm.rank:
+    sent = [np.zeros(0, np.uint8)] * data.comm.size
+    for place, _, target in crossings:
+        if place in mine:
             sent[target] = np.ascontiguousarray(mine.pop(place)).reshape(-1).view(np.uint8)
-    came = comm.alltoall(sent)
+    came, owned = data.comm.alltoall(sent), own_shards(data)
     return {
         place: came[source].view(np.float64).reshape(-1, width)
-        for place, source, target in crossings
-        if target == comm.rank
+        for place, source, _ in crossings
+        if (place - 1) << level in owned
     }
 
 
