@@ -31,13 +31,14 @@ def _solve(fit: Fit) -> Solved:
         loop=from_tree(LoopState, fit.tree) if fit.tree else None,
         callback=fit.saver,
         stopped=fit.saver.is_late,
+        ballot=fit.saver.ballot,
     )
     fit.show(f"solved with {found.method} ({found.reason})")
     if found.warning:
         fit.show(f"hpcml: warning: {found.warning}")
     variance = float(found.explained_variance_ratio.sum())
     facts = {
-        "certificate_kind": "digits_lost",
+        "certificate_kind": "residual",
         "n_components": len(found.components),
         "explained_variance_ratio": found.explained_variance_ratio.tolist(),
         "singular_values": found.singular_values.tolist(),
@@ -48,11 +49,11 @@ def _solve(fit: Fit) -> Solved:
         found.method,
         found.reason,
         found.n_iter,
-        not found.timed,
-        "the time limit was reached" if found.timed else "all passes were made",
+        found.residual <= fit.spec.solver.tol,
+        found.end,
         not found.timed,
         variance,
-        10.0**-found.digits,
+        found.residual,
         facts,
     )
 
@@ -62,7 +63,13 @@ def _settings(spec: Spec) -> DecompositionSettings:
     wanted = n if n is None or n < 1 else int(n)
     model = spec.model
     return DecompositionSettings(
-        wanted, model.type == "pca", model.svd_solver, n_iter=model.n_iter, seed=spec.seed
+        wanted,
+        model.type == "pca",
+        model.svd_solver,
+        model.n_iter,
+        seed=spec.seed,
+        tol=spec.solver.tol,
+        max_iter=spec.solver.max_iter,
     )
 
 

@@ -14,9 +14,9 @@ _KINDS = {
     "kkt": "scaled KKT residual",
     "stationary": "scaled gradient of a loss that is not convex, no proof of a minimum",
     "squared_shift": "squared distance that the centres moved at last; 0 where no row changes its centre",
-    "digits_lost": "relative error of the last component's variance, about",
+    "residual": "residual of the components over the largest variance",
 }
-_WITHOUT_TOL = ("squared_shift", "digits_lost")
+_WITHOUT_TOL = ("squared_shift",)
 """Certificates that `solver.tol` does not bound as they are."""
 
 

@@ -152,7 +152,7 @@ class Model:
     n_iter: int | None = key(
         optional(integer("[0, inf)")),
         None,
-        doc="power iterations of svd_solver: randomized; null ends them when the values settle",
+        doc="power iterations of svd_solver: randomized; null ends them at solver.tol",
     )
     lower: float | tuple[float, ...] | None = key(
         optional(one_or_list(number("(-inf, 0]"))), None, doc="least coefficients, of all or of each feature"

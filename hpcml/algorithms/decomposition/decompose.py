@@ -15,8 +15,10 @@ from hpcml.algorithms.decomposition.randomized import (
     LoopState,
     Progress,
     RandomizedSVD,
+    Subspace,
+    last_pass,
+    residual,
     run_randomized,
-    small_factor,
 )
 from hpcml.algorithms.decomposition.spectrum import (
     Spectrum,
@@ -28,6 +30,7 @@ from hpcml.algorithms.decomposition.spectrum import (
     from_products,
 )
 from hpcml.algorithms.decomposition.tsqr import tall_factor
+from hpcml.algorithms.reduction import Ballot
 from hpcml.data import Dataset
 from hpcml.errors import DataError, shared
 
@@ -50,8 +53,8 @@ class DecompositionSettings:
     method : {"auto", "gram", "tsqr", "randomized"}, or "covariance_eigh" or "full"
     n_iter : int, optional
         Power iterations of "randomized"; None lets the values settle.
-    n_oversamples, seed : int
-        Of "randomized".
+    n_oversamples, seed, tol, max_iter
+        Of "randomized": see `RandomizedSVD`.
     """
 
     n_components: Wanted = None
@@ -60,6 +63,8 @@ class DecompositionSettings:
     n_iter: int | None = None
     n_oversamples: int = 10
     seed: int = 0
+    tol: float | None = None
+    max_iter: int = 100
 
 
 class Decomposition(NamedTuple):
@@ -89,6 +94,11 @@ class Decomposition(NamedTuple):
         Decimal digits that the last component's variance has, about.
     timed : bool
         Whether a time limit cut the passes: then the bits are not promised.
+    residual : float
+        Largest ``|C v - sigma^2 v|`` of the components v over the largest ``sigma^2``, C being ``X^T X`` of
+        the rows, less their mean if centred. Each ``sigma^2`` is within that share of an eigenvalue of C.
+    end : str
+        Why the passes ended, a sentence.
     """
 
     components: NDArray[np.float64]
@@ -104,6 +114,8 @@ class Decomposition(NamedTuple):
     n_iter: int = 0
     digits: float = 16.0
     timed: bool = False
+    residual: float = 0.0
+    end: str = ""
 
     @property
     def warning(self) -> str:
@@ -124,8 +136,10 @@ class _Found(NamedTuple):
     mean: Vector
     squares: float
     most: int
+    residual: float
     n_iter: int = 0
     timed: bool = False
+    end: str = "all passes were made"
 
 
 def decompose(
@@ -135,6 +149,7 @@ def decompose(
     loop: LoopState | None = None,
     callback: Callable[[Progress], None] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,
+    ballot: Ballot | None = None,
 ) -> Decomposition:
     """Return the components of a data set, whose numbers are finite.
 
@@ -147,7 +162,7 @@ def decompose(
     settings : DecompositionSettings
     loop : LoopState, optional
         Of "randomized": where an earlier run stood.
-    callback, stopped : callable
+    callback, stopped, ballot
         Of "randomized": see `run_randomized`.
 
     Raises
@@ -160,8 +175,9 @@ def decompose(
         raise shared(DataError(f"X has n_samples={n}: a variance needs at least 2 rows"))
     choice = choose(settings.method, settings.n_components, n, d)
     if choice.name == "randomized":
-        found = _randomized(data, settings, loop, callback, stopped)
-        return _kept(found, choice, settings, n)
+        solver = _solver(settings, min(n, d))
+        subspace = run_randomized(data, solver, loop=loop, callback=callback, stopped=stopped, ballot=ballot)
+        return _kept(_by_directions(data, solver, subspace), choice, settings, n)
     found = _METHODS[choice.name](data, settings.centered)
     kept = _kept(found, choice, settings, n)
     if settings.method != "auto" or kept.digits >= _FEW_DIGITS:
@@ -176,7 +192,8 @@ def _by_products(data: Dataset, centered: bool) -> _Found:
     moment = np.zeros_like(found.mean) if centered else found.mean * np.sqrt(found.weight)
     products = found.products + np.outer(moment, moment)
     most = min(data.n_samples - centered, int((np.diag(products) > 0).sum()))
-    return _Found(from_products(products), found.weight, found.mean, float(squares.sum()), most)
+    spectrum = from_products(products)
+    return _Found(spectrum, found.weight, found.mean, float(squares.sum()), most, _proof(products, spectrum))
 
 
 def _by_factor(data: Dataset, centered: bool) -> _Found:
@@ -185,30 +202,42 @@ def _by_factor(data: Dataset, centered: bool) -> _Found:
     moment = found.mean * np.sqrt(found.weight)
     R = found.R if centered else np.concatenate([moment[None], found.R])
     most = min(data.n_samples - centered, data.n_features)
-    return _Found(from_factor(R), found.weight, found.mean, squares, most)
+    spectrum = from_factor(R)
+    return _Found(spectrum, found.weight, found.mean, squares, most, _proof(R.T @ R, spectrum))
+
+
+def _proof(products: NDArray[np.float64], spectrum: Spectrum) -> float:
+    """Return the residual of all vectors with ``X^T X``."""
+    vectors = spectrum.vectors.T
+    return residual(products @ vectors, np.square(spectrum.values), vectors, len(products))
 
 
 _METHODS = {"gram": _by_products, "tsqr": _by_factor}
 
 
-def _randomized(
-    data: Dataset,
-    settings: DecompositionSettings,
-    loop: LoopState | None,
-    callback: Callable[[Progress], None],
-    stopped: Callable[[], bool],
-) -> _Found:
-    n, d = data.n_samples, data.n_features
-    k = min(n, d) if settings.n_components is None else int(settings.n_components)
-    centered = settings.centered
-    solver = RandomizedSVD(k, centered, settings.n_oversamples, settings.n_iter, settings.seed)
-    found = run_randomized(data, solver, loop=loop, callback=callback, stopped=stopped)
-    R = small_factor(data, found.loop.solver, centers=centered)
+def _solver(settings: DecompositionSettings, most: int) -> RandomizedSVD:
+    k = most if settings.n_components is None else int(settings.n_components)
+    return RandomizedSVD(
+        k,
+        settings.centered,
+        settings.n_oversamples,
+        settings.n_iter,
+        settings.seed,
+        settings.tol,
+        settings.max_iter,
+    )
+
+
+def _by_directions(data: Dataset, solver: RandomizedSVD, found: Subspace) -> _Found:
+    centered = solver.centered
+    R, products = last_pass(data, found.loop.solver, centers=centered)
     squares = found.squares if centered else found.squares - found.weight * float(found.mean @ found.mean)
     spectrum = from_factor(R, found.basis)
-    return _Found(
-        spectrum, found.weight, found.mean, squares, min(n - centered, d), found.n_iter, found.timed
-    )
+    vectors, squared = spectrum.vectors.T, np.square(spectrum.values)
+    proof = residual(products @ (found.basis.T @ vectors), squared, vectors, solver.n_components)
+    most = min(data.n_samples - centered, data.n_features)
+    rest = proof, found.n_iter, found.timed, found.reason
+    return _Found(spectrum, found.weight, found.mean, squares, most, *rest)
 
 
 def _kept(found: _Found, choice: Choice, settings: DecompositionSettings, n: int) -> Decomposition:
@@ -240,6 +269,8 @@ def _kept(found: _Found, choice: Choice, settings: DecompositionSettings, n: int
         n_iter=found.n_iter,
         digits=digits_left(spectrum, min(k, max(found.most, 1))) if choice.name == "gram" else 16.0,
         timed=found.timed,
+        residual=found.residual,
+        end=found.end,
     )
 
 

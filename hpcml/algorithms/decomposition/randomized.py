@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,10 +19,11 @@ from hpcml.algorithms.decomposition.reference import (
 from hpcml.algorithms.decomposition.tree import merge_in_tree
 from hpcml.algorithms.decomposition.tsqr import joined, shard_factor
 from hpcml.algorithms.kernels.rows import pieces
+from hpcml.algorithms.reduction import Ballot
 from hpcml.data import Block, Dataset, is_csr
 from hpcml.data.block import part_of
 
-__all__ = ["LoopState", "Progress", "RandomizedSVD", "Subspace", "run_randomized", "small_factor"]
+__all__ = ["LoopState", "Progress", "RandomizedSVD", "Subspace", "last_pass", "residual", "run_randomized"]
 
 Vector = NDArray[np.float64]
 _STREAM = 0x7376645F  # apart from the other random numbers of a seed
@@ -41,6 +42,8 @@ class _State(NamedTuple):
         About the norms of the rows' products with them.
     values : (l,) array
         Estimates of the squared singular values, in falling order; `before` has those of the pass before.
+    residual : float
+        Largest ``|C v - value v|`` of the wanted directions v of that pass, over the largest value.
     weight : float
     step : (n_features,) array
         What the mean is beyond the centre.
@@ -53,6 +56,7 @@ class _State(NamedTuple):
     sizes: Vector
     values: Vector
     before: Vector
+    residual: float
     weight: float
     step: Vector
     squares: float
@@ -136,6 +140,10 @@ class RandomizedSVD:
         Power iterations; None ends them when the estimates of all wanted values have settled to
         1e-9 of the largest, after 7, or 4 where more than a tenth of all components is wanted.
     seed : int
+    tol : float, optional
+        Without `n_iter`: end where the residual of all wanted directions is at most this, or after `max_iter`
+        power iterations, rather than where the estimates have settled.
+    max_iter : int
 
     References
     ----------
@@ -149,6 +157,8 @@ class RandomizedSVD:
     n_oversamples: int = 10
     n_iter: int | None = None
     seed: int = 0
+    tol: float | None = None
+    max_iter: int = 100
     name: str = "randomized"
 
     def init(self, data: Dataset) -> _State:
@@ -159,15 +169,17 @@ class RandomizedSVD:
         start = np.random.Generator(np.random.Philox(key=key)).standard_normal((d, n))
         sizes = np.full(n, np.linalg.norm(reference.size))
         nothing = np.zeros(n)
-        return _State(reference, np.linalg.qr(start)[0], sizes, nothing, nothing, 0.0, np.zeros(d), 0.0)
+        return _State(
+            reference, np.linalg.qr(start)[0], sizes, nothing, nothing, np.inf, 0.0, np.zeros(d), 0.0
+        )
 
-    def step(self, data: Dataset, state: _State) -> _State:
+    def step(self, data: Dataset, state: _State, ballot: Ballot | None = None) -> _State:
         """Return the next state. Collective, one pass and one message of (d + 1) (l + 1) + 1 sums."""
-        sums, weight, squares = _products(data, state)
+        sums, weight, squares = _products(data, state, ballot)
         step = sums[:, -1] / weight
         about = step if self.centered else np.zeros_like(step)
         W = sums[:, :-1] - weight * np.outer(about, about @ state.basis)
-        values = np.linalg.eigvalsh(_symmetric(state.basis.T @ W))[::-1]
+        values, turn = (part[..., ::-1] for part in np.linalg.eigh(_symmetric(state.basis.T @ W)))
         basis, R = np.linalg.qr(W)
         return _State(
             reference=state.reference,
@@ -175,6 +187,7 @@ class RandomizedSVD:
             sizes=np.sqrt(np.abs(np.diag(R))),
             values=np.maximum(values, 0.0),
             before=state.values,
+            residual=residual(W @ turn, values, state.basis @ turn, self.n_components),
             weight=weight,
             step=step,
             squares=squares - weight * float(about @ about),
@@ -188,6 +201,10 @@ class RandomizedSVD:
         """Return why the passes end here, or nothing. Local."""
         if self.n_iter is not None:
             return "n_iter was reached" if loop.n_iter > self.n_iter else ""
+        if self.tol is not None:
+            is_good = loop.n_iter > 0 and loop.solver.residual <= self.tol
+            late = "max_iter was reached" if loop.n_iter > self.max_iter else ""
+            return f"the residual is at most tol ({self.tol:g})" if is_good else late
         few = self.n_components < 0.1 * min(data.n_samples, data.n_features)
         if loop.n_iter > (7 if few else 4):
             return "the most passes were made"
@@ -195,6 +212,27 @@ class RandomizedSVD:
         change = np.abs(values - before)[: self.n_components].max()
         is_settled = loop.n_iter > 1 and change <= _SETTLED * values[0]
         return "the singular values have settled" if is_settled else ""
+
+
+def residual(products: NDArray[np.float64], values: Vector, vectors: NDArray[np.float64], k: int) -> float:
+    """Return the largest ``|C v - value v|`` of the first k columns v over the largest value. Local.
+
+    Each value is then within that share of the largest one of an eigenvalue of C (Parlett, "The symmetric
+    eigenvalue problem", 1998, section 4.5).
+
+    Parameters
+    ----------
+    products : (n_features, l) array
+        ``C v``.
+    values : (l,) array
+        In falling order.
+    vectors : (n_features, l) array
+    k : int
+    """
+    if not values.size or values[0] <= 0:
+        return 0.0
+    rest = products[:, :k] - vectors[:, :k] * values[:k]
+    return float(np.linalg.norm(rest, axis=0).max() / values[0])
 
 
 def _symmetric(A: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,6 +246,7 @@ def run_randomized(
     loop: LoopState | None = None,
     callback: Callable[[Progress], None] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,
+    ballot: Ballot | None = None,
 ) -> Subspace:
     """Pass over the rows until the directions are good.
 
@@ -223,6 +262,8 @@ def run_randomized(
         Told of the start and of each pass.
     stopped : callable
         Says after each pass, from reduced numbers, whether the time limit has come.
+    ballot : Ballot, optional
+        Its votes go with the messages of the passes.
     """
     loop = loop or LoopState(0, solver.init(data))
     while True:
@@ -231,25 +272,36 @@ def run_randomized(
         reason = "the time limit was reached" if timed else solver.end(data, loop)
         if reason:
             break
-        loop = LoopState(loop.n_iter + 1, solver.step(data, loop.solver))
+        loop = LoopState(loop.n_iter + 1, solver.step(data, loop.solver, ballot))
     state = loop.solver
     mean = state.reference.center + state.step
     return Subspace(state.basis, state.weight, mean, state.squares, loop.n_iter, reason, timed, loop)
 
 
-def _products(data: Dataset, state: _State) -> tuple[NDArray[np.float64], float, float]:
-    """Return ``sum s z [z^T Q, 1]``, ``sum s`` and ``sum s |z|^2`` of ``z = x - c``. Collective, one pass."""
+def _products(
+    data: Dataset, state: _State, ballot: Ballot | None = None, leaves: _Leaves | None = None
+) -> tuple[NDArray[np.float64], float, float]:
+    """Return ``sum s z [z^T Q, 1]``, ``sum s`` and ``sum s |z|^2`` of ``z = x - c``. Collective, one pass.
+
+    `leaves` takes the factors of my shards in the same pass.
+    """
     reference, d, n = state.reference, data.n_features, state.sizes.size
 
     def terms(blocks: Iterator[Block]) -> Iterator[Vector]:
+        if leaves is not None:
+            leaves.found.clear()  # a sum may repeat
         for block in blocks:
             for i in range(block.n_shards):
-                yield _of_shard(part_of(block, i), reference.center, state.basis)[None]
+                shard = part_of(block, i)
+                yield _of_shard(shard, reference.center, state.basis)[None]
+                if leaves is not None:
+                    leaves.take(shard)
 
     root, norm = np.sqrt([reference.weight]), np.array([np.linalg.norm(reference.size)])
     small = [product_window(root, root), product_window(norm, norm)]
     window = product_window(reference.size, np.append(state.sizes, root))
-    total = bounded_sum(data, terms, np.concatenate([part.ravel() for part in (window, *small)])).total
+    windows = np.concatenate([part.ravel() for part in (window, *small)])
+    total = bounded_sum(data, terms, windows, ballot).total
     return total[: d * (n + 1)].reshape(d, n + 1), float(total[-2]), float(total[-1])
 
 
@@ -273,11 +325,29 @@ def _squares(Z: Any, weight: Vector | None) -> float:
     return float(np.repeat(weight, counts) @ np.square(values))
 
 
-def small_factor(data: Dataset, state: _State, *, centers: bool) -> NDArray[np.float64]:
-    """Return the triangular factor of the rows' products with the directions, (at most l, l).
+@dataclass(frozen=True)
+class _Leaves:
+    """Triangular factors of the rows' products with the directions, one a shard."""
 
-    Collective: one pass, and the messages of a tree over factors of l columns. It has the singular values to
-    rounding, which products of products would halve.
+    state: _State
+    step: Vector
+    found: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def take(self, shard: Block) -> None:
+        """Add the factor of a shard."""
+        state = self.state
+        rows = _projected(shard, state.reference.center, state.basis, self.step)
+        self.found.append(shard_factor(rows, state.sizes.size))
+
+
+def last_pass(
+    data: Dataset, state: _State, *, centers: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the triangular factor of the rows' products with the directions, and ``C Q``.
+
+    Collective: one pass, one message and those of a tree over factors of l columns. The factor, (at most l,
+    l), has the singular values to rounding, which products of products would halve; ``C Q``, (n_features, l),
+    proves them.
 
     Parameters
     ----------
@@ -286,15 +356,11 @@ def small_factor(data: Dataset, state: _State, *, centers: bool) -> NDArray[np.f
     centers : bool
         About the mean.
     """
-    n, center = state.sizes.size, state.reference.center
-    step = state.step @ state.basis if centers else np.zeros(n)
-
-    def leaves() -> Iterator[NDArray[np.float64]]:
-        for block in data.blocks():
-            for i in range(block.n_shards):
-                yield shard_factor(_projected(part_of(block, i), center, state.basis, step), n)
-
-    return merge_in_tree(data, leaves(), joined, n)
+    about = state.step if centers else np.zeros_like(state.step)
+    leaves = _Leaves(state, about @ state.basis)
+    sums, weight, _ = _products(data, state, leaves=leaves)
+    R = merge_in_tree(data, iter(leaves.found), joined, state.sizes.size)
+    return R, sums[:, :-1] - weight * np.outer(about, about @ state.basis)
 
 
 def _projected(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.reduction import Stream, reduce_stream
+from hpcml.algorithms.reduction import Ballot, Stream, reduce_stream
 from hpcml.collectives.reproducible import Reduced
 from hpcml.data import Block, Dataset, Matrix, is_csr
 from hpcml.data.block import part_of
@@ -107,7 +107,7 @@ def _exponents(size: Vector) -> Window:
     return np.maximum(exponents, top - _DEEPEST)
 
 
-def bounded_sum(data: Dataset, terms: Stream, window: Window) -> Reduced:
+def bounded_sum(data: Dataset, terms: Stream, window: Window, ballot: Ballot | None = None) -> Reduced:
     """Sum terms over all ranks in one pass, by windows that are known before it.
 
     Collective, one message; three, and two more passes, where a term is above its window. The error is below
@@ -119,6 +119,7 @@ def bounded_sum(data: Dataset, terms: Stream, window: Window) -> Reduced:
     terms : callable
         Takes the blocks of a pass and yields arrays (any, n).
     window : (n,) array of int64
+    ballot : Ballot, optional
     """
     window = np.clip(window, -900, 1024)
     # A term and its opposite: the sum without them, but a window far above all terms is then taken as it is.
@@ -128,4 +129,4 @@ def bounded_sum(data: Dataset, terms: Stream, window: Window) -> Reduced:
         yield np.stack([bound, -bound])
         yield from terms(blocks)
 
-    return reduce_stream(data, with_bound, window.size, window=window)
+    return reduce_stream(data, with_bound, window.size, window=window, ballot=ballot)

@@ -291,3 +291,25 @@ def test_seeds_differ_and_settled_values_end_the_passes():
     assert of(noise, 3, method="randomized").n_iter == 8
     assert of(noise, 50, method="randomized").n_iter == 5
     assert of(noise, 3, method="randomized", n_iter=0).n_iter == 1
+
+
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("method", ["gram", "tsqr", "randomized"])
+def test_the_residual_is_that_of_the_eigenproblem(method, centered):
+    X = np.random.default_rng(3).normal(size=(300, 12)) * np.geomspace(1, 0.3, 12) + 2.0
+    found = of(X, 3, method=method, centered=centered, n_oversamples=2, n_iter=1)
+    moved = X - X.mean(axis=0) if centered else X
+    V, squared = found.components, np.square(found.singular_values)
+    rest = np.linalg.norm(moved.T @ (moved @ V.T) - V.T * squared, axis=0) / squared[0]
+    assert found.residual == pytest.approx(rest.max(), rel=1e-6, abs=1e-13)
+    assert (found.residual > 1e-4) == (method == "randomized")
+
+
+def test_passes_end_at_a_residual():
+    X = np.random.default_rng(4).normal(size=(400, 30)) * np.geomspace(1, 0.01, 30)
+    rough, fine, cut = (
+        of(X, 3, method="randomized", tol=tol, max_iter=most)
+        for tol, most in ((1e-2, 100), (1e-9, 100), (1e-14, 2))
+    )
+    assert rough.n_iter < fine.n_iter and rough.residual <= 1e-2 and fine.residual <= 1e-9
+    assert (cut.n_iter, cut.end) == (3, "max_iter was reached")
