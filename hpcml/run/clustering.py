@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcml.algorithms.clustering.kmeans import KMeansSettings, fit_kmeans
+from hpcml.algorithms.clustering.kmeans import KMeansSettings, fit_kmeans, too_few_distinct
 from hpcml.algorithms.clustering.lloyd import Loop
 from hpcml.algorithms.clustering.metrics import inertia, silhouette
 from hpcml.algorithms.clustering.mini_batch import MiniBatch, MiniBatchState
@@ -61,6 +61,8 @@ def _lloyd(fit: Fit) -> Solved:
         callback=saver,
         ballot=saver.ballot,
     )
+    if trouble := too_few_distinct(found):
+        fit.show(f"hpcml: warning: {trouble}")
     return Solved(
         ClusterModel("kmeans", found.centers, found.sizes),
         "lloyd",
@@ -85,7 +87,8 @@ def _mini_batch(fit: Fit) -> Solved:
         seed=spec.seed,
     )
     settings = MiniBatchSettings(start, method, spec.solver.tol, saver.is_late)
-    why = f"batches of about {model.batch_size:,} rows, from {start.method}"
+    size = f"about {model.batch_size:,}" if model.batch_size else "a 64th of the"
+    why = f"batches of {size} rows, from {start.method}"
     fit.show(f"solving with mini_batch ({why})")
     found = fit_mini_batch(
         fit.parts.train,

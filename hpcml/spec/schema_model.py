@@ -54,7 +54,7 @@ _OWNERS: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = (
         _CLUSTERS,
     ),
     ({"n_init": 1, "algorithm": "auto"}, ("kmeans",)),
-    ({"batch_size": 4096, "reassignment_ratio": 0.01}, ("minibatch_kmeans",)),
+    ({"batch_size": None, "reassignment_ratio": 0.01}, ("minibatch_kmeans",)),
     ({"n_components": None, "svd_solver": "auto", "n_iter": None}, _COMPONENTS),
     ({"whiten": False}, ("pca",)),
 )
@@ -135,7 +135,11 @@ class Model:
     )
     init_rounds: int = key(integer("[1, inf)"), 2, doc="rounds of k-means-parallel")
     n_init: int = key(integer("[1, inf)"), 1, doc="restarts of k-means; the best is kept")
-    batch_size: int = key(integer("[1, inf)"), 4096, doc="rows of a mini-batch over all ranks, about")
+    batch_size: int | None = key(
+        optional(integer("[1, inf)")),
+        None,
+        doc="rows of a mini-batch over all ranks, about; null is a 64th of all rows, at least 32",
+    )
     reassignment_ratio: float = key(
         number("[0, 1]"), 0.01, doc="centres with less than this share of the largest count move"
     )
