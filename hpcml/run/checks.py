@@ -146,7 +146,7 @@ def _check_exposure(spec: Spec) -> None:
 def warnings_of(spec: Spec) -> list[str]:
     """Return what is allowed but probably not meant. Local."""
     found = []
-    if spec.data.split.method == "none":
+    if spec.data.split.method == "none" and spec.task not in UNLABELLED:
         found.append(
             "data.split.method: none leaves no test rows: metrics will be those of the training rows"
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import resource
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from hpcml.algorithms.arithmetic import arithmetic_family
 from hpcml.algorithms.kernels.choice import chosen
@@ -223,6 +226,11 @@ class Run:
             scores.notes["rows"] = "there is no test part: the metrics are those of the training rows"
         return scores
 
+    def _peak_bytes(self) -> int:
+        """Return the most memory that a rank has had. Collective, one small message."""
+        mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # Linux counts KiB
+        return int(self.comm.allreduce(np.array([mine]), op="max")[0][0])
+
     def _circumstances(self, parts: Parts, family: str, plan: Plan, saver: Saver) -> dict[str, Any]:
         """Return the part of result.json that depends on where and how the run went. Collective."""
         hosts = self.comm.allgather(host_name())
@@ -241,6 +249,7 @@ class Run:
             "attempt": plan.attempt,
             "seconds": {**seconds, "total": round(self.phases.total, 4)},
             "reading": parts.reading(self.comm),
+            "peak_bytes": self._peak_bytes(),
             "seconds_checkpoints": round(saver.seconds, 4),
             "messages": {
                 "allreduce": self.comm.calls["allreduce"],

@@ -64,6 +64,7 @@ def render_table(result: dict[str, Any]) -> str:
         ("features", f"{result['n_features']:,}"),
         ("read", _reading(result)),
         ("ranks", f"{result['n_ranks']}{nodes}, {result['n_shards']} shards"),
+        ("memory", f"{human_bytes(result['peak_bytes'])} at most a rank"),
         ("iterations", f"{result['n_iter']} of {result['solver']} ({result['solver_reason']})"),
         *((("updates", _updates(found)),) if (found := result.get("asynchronous")) else ()),
         ("objective", _number(result["objective"], ".10g")),

@@ -32,7 +32,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "csr": {"data__x": "S", "data__rows": {"start": 100, "fraction": 0.7}, "solver__name": "newton"},
     "no test part": {"data__split": {"method": "none"}, "model__type": "linear_regression", "data__y": "w"},
 }
-CIRCUMSTANCES = ("n_ranks", "seconds", "reading", "seconds_checkpoints", "messages", "run")
+CIRCUMSTANCES = ("n_ranks", "seconds", "reading", "seconds_checkpoints", "messages", "peak_bytes", "run")
 
 
 @pytest.fixture(scope="module")

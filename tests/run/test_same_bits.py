@@ -58,7 +58,7 @@ WITH_FIVE = {*(case for case in MANY if case.endswith("csr")), "more ranks than 
 TWINS = {case: keys | {"data__cache": {"memory": "none", "none": "memory"}[keys["data__cache"]]}
          for case, keys in MANY.items()}  # fmt: skip
 # What of result.json may depend on where and how it was computed.
-CIRCUMSTANCES = ("n_ranks", "seconds", "reading", "seconds_checkpoints", "messages", "run")
+CIRCUMSTANCES = ("n_ranks", "seconds", "reading", "seconds_checkpoints", "messages", "peak_bytes", "run")
 
 
 def _rank_free(result: dict[str, Any]) -> dict[str, Any]:
