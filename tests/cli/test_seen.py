@@ -18,7 +18,7 @@ rows          \d+ training, \d+ measured
 features      6
 read          57\.4 KiB in 2 passes, kept in memory
 ranks         1 on 1 node, 10 shards
-memory        \d+\.\d MiB at most a rank
+memory        \d+(\.\d)? MiB at most a rank
 iterations    \d+ of lbfgs \(asked for\)
 objective     0\.\d{6,10}
 certificate   \d\.\d\de-\d\d \(relative duality gap; tol 1e-08\)
