@@ -141,7 +141,10 @@ def _report(args: argparse.Namespace, result: dict[str, Any]) -> None:
     else:
         tell(render_table(result))
     if not result["converged"]:
-        cure = "raise solver.max_iter or solver.tol, or try another solver.name, in another output.dir"
+        other = ", or try another solver.name" if "intercept_gradient" in result else ""
+        cure = f"raise solver.max_iter or solver.tol{other}, in another output.dir"
+        if result["solver"] == "mini_batch":
+            cure = "raise solver.epochs or solver.tol, in another output.dir"
         if not math.isfinite(result["objective"] or math.nan):
             cure = "standardise the features, take smaller steps, or try another solver.name"
         say(f"hpcml: warning: not converged: {result['reason']}; {cure}")

@@ -100,6 +100,13 @@ def _check_unlabelled(spec: Spec) -> None:
     for name in ("offset", "exposure"):
         if getattr(data, name) is not None:
             raise SpecError(f"data.{name}: is of models with labels, not model.type: {kind}; leave it out")
+    model = spec.model
+    if model.n_iter is not None and model.svd_solver in ("gram", "tsqr"):
+        raise SpecError(f"model.n_iter: is of svd_solver: randomized, not {model.svd_solver}; leave it out")
+    if model.svd_solver == "randomized" and model.n_components is not None and model.n_components < 1:
+        raise SpecError("model.n_components: a share of the variance needs svd_solver: gram or tsqr")
+    if model.n_init > 1 and not isinstance(model.init, str):
+        raise SpecError("model.n_init: centres of a file are one start; leave it out")
     if spec.preprocessing:
         raise SpecError(f"preprocessing: model.type: {kind} takes the features as they are; leave it out")
 

@@ -50,7 +50,8 @@ def _lloyd(fit: Fit) -> Solved:
     start = _start(spec)
     limits = spec.solver.max_iter, spec.solver.tol, saver.is_late
     settings = KMeansSettings(start, *limits, algorithm=spec.model.algorithm)
-    why = f"{start.n_init} start{'s' * (start.n_init > 1)} by {start.method}"
+    by = start.method if isinstance(spec.model.init, str) else str(spec.model.init)
+    why = f"{start.n_init} start{'s' * (start.n_init > 1)} by {by}"
     fit.show(f"solving with lloyd ({why})")
     found = fit_kmeans(
         fit.parts.train,
@@ -130,8 +131,10 @@ def _read(path: Path) -> NDArray[np.float64]:
     """Return the matrix that a .npy file holds. Local."""
     try:
         found = np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"model.init: {path} is no .npy file of numbers ({error})") from error
+    except OSError as error:
+        raise DataError(f"model.init: cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, TypeError, EOFError) as error:
+        raise DataError(f"model.init: {path} is no .npy file of numbers") from error
     if found.ndim != 2:
         raise DataError(f"model.init: {path} has the shape {found.shape}; centres are a matrix, one a row")
     return found
@@ -144,8 +147,16 @@ _METRICS: Mapping[str, Callable[[Dataset, NDArray[np.float64]], float]] = {
 
 
 def _evaluate(data: Dataset, model: ClusterModel, metrics: Sequence[str], name: str) -> Scores:
-    """Return metrics on the rows of all ranks. Collective, a pass each."""
-    return Scores({metric: _METRICS[metric](data, model.centers) for metric in metrics}, data.n_samples, {})
+    """Return metrics on the rows, NaN and why for one that they have not. Collective, a pass each."""
+    values, notes = {}, {}
+    for metric in metrics:
+        try:
+            values[metric] = _METRICS[metric](data, model.centers)
+        except DataError as error:
+            if not error.on_all_ranks:
+                raise
+            values[metric], notes[metric] = float("nan"), str(error)
+    return Scores(values, data.n_samples, notes)
 
 
 def _columns(model: ClusterModel, block: Block) -> dict[str, NDArray[Any]]:

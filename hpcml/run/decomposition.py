@@ -48,7 +48,7 @@ def _solve(fit: Fit) -> Solved:
         ComponentsModel(fit.spec.model.type, found, fit.spec.model.whiten),
         found.method,
         found.reason,
-        found.n_iter,
+        max(found.n_iter, 1),
         found.residual <= fit.spec.solver.tol,
         found.end,
         not found.timed,

@@ -13,7 +13,7 @@ _KINDS = {
     "duality_gap": "relative duality gap",
     "kkt": "scaled KKT residual",
     "stationary": "scaled gradient of a loss that is not convex, no proof of a minimum",
-    "squared_shift": "squared distance that the centres moved at last; 0 where no row changes its centre",
+    "squared_shift": "squared distance that the centres moved at last",
     "residual": "residual of the components over the largest variance",
 }
 _WITHOUT_TOL = ("squared_shift",)

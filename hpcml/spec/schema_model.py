@@ -204,7 +204,7 @@ def _refuse_foreign(values: dict[str, Any]) -> None:
 
 
 def _listed(owners: tuple[str, ...]) -> str:
-    return "a linear model" if owners == _LINEAR else " or ".join(owners)
+    return "one of the linear models" if owners == _LINEAR else " or ".join(owners)
 
 
 def _require(values: dict[str, Any]) -> None:

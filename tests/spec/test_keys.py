@@ -451,7 +451,7 @@ UNLABELLED = [
     ({"model": {"type": "truncated_svd", "n_components": 0.5}}, "model.n_components: truncated_svd needs"),
     ({"model": {"type": "pca", "n_components": 2.5}}, "model.n_components: 2.5 is no number"),
     ({"model": {"type": "pca", "n_clusters": 3}}, "model.n_clusters: is of type kmeans or minibatch_kmeans"),
-    ({"model": {"type": "pca", "alpha": 1}}, "model.alpha: is of type a linear model, not pca"),
+    ({"model": {"type": "pca", "alpha": 1}}, "model.alpha: is of type one of the linear models, not pca"),
     ({"model": {"type": "linear_regression", "n_clusters": 3}}, "model.n_clusters: is of type kmeans"),
     (
         {"model": {"type": "kmeans", "n_clusters": 3}, "evaluation": {"metrics": ["r2"]}},

@@ -55,7 +55,7 @@ def look(data: Dataset, names: Names, *, finite: bool = False) -> Look:
     Raises
     ------
     DataError
-        NaN or Inf, a negative weight, weights that are all zero, no rows.
+        NaN or Inf, a negative weight, weights that are all zero, no rows, or squares that overflow.
     """
     d = data.n_features
     terms: list[Vector] = []
@@ -69,6 +69,9 @@ def look(data: Dataset, names: Names, *, finite: bool = False) -> Look:
         raise shared(DataError(f"{names.X}: there are no rows"))
     if not weight > 0:
         raise shared(DataError(f"{names.weight}: the weights are all zero"))
+    if not np.isfinite(sums).all():
+        large = "numbers so large that sums of their squares are no numbers; scale its columns"
+        raise shared(DataError(f"{names.X} has {large}"))
     mean = sums[2:-1] / weight
     square = float(np.sum(np.square(mean)))
     spread = squares / weight - square

@@ -286,7 +286,7 @@ def _smoothed(state: MiniBatchState, inertia: float, smoothing: float) -> MiniBa
 
 
 _STILL = "a batch moved the centres by no more than tol allows"
-_NO_BETTER = "the smoothed inertia had no new minimum for max_no_improvement batches"
+_NO_BETTER = "the smoothed inertia had no new minimum for as many batches as were allowed"
 _LATE = "the time limit was reached"
 
 

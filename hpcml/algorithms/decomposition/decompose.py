@@ -20,6 +20,7 @@ from hpcml.algorithms.decomposition.randomized import (
     residual,
     run_randomized,
 )
+from hpcml.algorithms.decomposition.reference import TOO_LARGE
 from hpcml.algorithms.decomposition.spectrum import (
     Spectrum,
     Wanted,
@@ -191,6 +192,8 @@ def _by_products(data: Dataset, centered: bool) -> _Found:
     squares = np.diag(found.products)
     moment = np.zeros_like(found.mean) if centered else found.mean * np.sqrt(found.weight)
     products = found.products + np.outer(moment, moment)
+    if not np.isfinite(products).all():
+        raise shared(DataError(TOO_LARGE))
     most = min(data.n_samples - centered, int((np.diag(products) > 0).sum()))
     spectrum = from_products(products)
     return _Found(spectrum, found.weight, found.mean, float(squares.sum()), most, _proof(products, spectrum))
@@ -242,6 +245,8 @@ def _by_directions(data: Dataset, solver: RandomizedSVD, found: Subspace) -> _Fo
 
 def _kept(found: _Found, choice: Choice, settings: DecompositionSettings, n: int) -> Decomposition:
     """Return the components that are wanted, and what follows from them."""
+    if not np.isfinite(found.squares):
+        raise shared(DataError(TOO_LARGE))
     centered, wanted = settings.centered, settings.n_components
     spectrum, d = found.spectrum, found.mean.size
     values = np.where(np.arange(spectrum.values.size) < found.most, spectrum.values, 0.0)

@@ -92,6 +92,8 @@ def _moved(block: Block, center: Vector) -> Iterator[Block]:
 
 def _windows(reference: Reference) -> NDArray[np.int64]:
     """Return windows for the sums of a least-squares pass: a loss and its gradient, 0, come first."""
-    size = np.append(np.sqrt(reference.weight), reference.size)
-    products = product_window(size, size)[np.triu_indices(size.size)]
-    return np.concatenate([np.zeros(1 + size.size, np.int64), products])
+    root, size = np.sqrt([reference.weight]), reference.size
+    # Weights have windows of their own: columns may be larger than they by any factor.
+    window = np.block([[product_window(root, root), product_window(root, size)],
+                       [product_window(size, root), product_window(size, size)]])  # fmt: skip
+    return np.concatenate([np.zeros(2 + size.size, np.int64), window[np.triu_indices(1 + size.size)]])

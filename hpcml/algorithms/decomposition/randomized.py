@@ -299,7 +299,9 @@ def _products(
 
     root, norm = np.sqrt([reference.weight]), np.array([np.linalg.norm(reference.size)])
     small = [product_window(root, root), product_window(norm, norm)]
-    window = product_window(reference.size, np.append(state.sizes, root))
+    # The sums of the columns have windows of their own: products may be larger than they by any factor.
+    columns = [product_window(reference.size, right) for right in (state.sizes, root)]
+    window = np.concatenate(columns, axis=1)
     windows = np.concatenate([part.ravel() for part in (window, *small)])
     total = bounded_sum(data, terms, windows, ballot).total
     return total[: d * (n + 1)].reshape(d, n + 1), float(total[-2]), float(total[-1])

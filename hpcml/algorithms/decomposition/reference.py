@@ -12,11 +12,13 @@ from hpcml.algorithms.reduction import Ballot, Stream, reduce_stream
 from hpcml.collectives.reproducible import Reduced
 from hpcml.data import Block, Dataset, Matrix, is_csr
 from hpcml.data.block import part_of
+from hpcml.errors import DataError, shared
 
-__all__ = ["Reference", "bounded_sum", "centered", "look", "product_window"]
+__all__ = ["TOO_LARGE", "Reference", "bounded_sum", "centered", "look", "product_window"]
 
 Vector = NDArray[np.float64]
 Window = NDArray[np.int64]
+TOO_LARGE = "X has numbers so large that sums of their squares are no numbers: scale its columns"
 _NEAR = 2.0
 """Deviations within which a mean costs a sum of squares about 0 two bits: then nothing is subtracted."""
 _HEADROOM = 20
@@ -53,6 +55,11 @@ def look(data: Dataset, *, centers: bool) -> Reference:
     data : Dataset
     centers : bool
         Choose a centre; False leaves it at 0.
+
+    Raises
+    ------
+    DataError
+        Squares of the first rows overflow.
     """
     mine = next(_shards_with_rows(data), None)
     shard = data.partition.n_shards if mine is None else mine[0]
@@ -63,6 +70,8 @@ def look(data: Dataset, *, centers: bool) -> Reference:
         block = mine[1]
         found[:] = np.concatenate([*_of_shard(block, centers), [block.weights.sum(), is_csr(block.X)]])
     (total,) = data.comm.allreduce(found)
+    if not np.isfinite(total).all():
+        raise shared(DataError(TOO_LARGE))
     return Reference(total[:d], total[d : 2 * d], float(total[-2]), bool(total[-1]))
 
 

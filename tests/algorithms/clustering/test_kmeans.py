@@ -12,7 +12,8 @@ from algorithms.problems import Grid, Problem, as_csr
 from hpcml.algorithms.clustering.kmeans import KMeansSettings, fit_kmeans, too_few_distinct
 from hpcml.algorithms.clustering.starts import METHODS, Start
 from hpcml.algorithms.survey import Names
-from hpcml.collectives import run_threads
+from hpcml.collectives import SerialCommunicator, run_threads
+from hpcml.data import ArrayDataset
 from hpcml.errors import DataError, SpecError
 from hpcml.io.dataset import HDF5Dataset, Layout
 from hpcml.io.read.hdf5 import Columns
@@ -130,3 +131,10 @@ def test_nan_is_named():
     problem.X[300, 1] = np.nan
     with pytest.raises(DataError, match="X: row 300, column 1 is nan"):
         run_threads(3, lambda comm: fit_kmeans(Grid(problem, comm), settings()))
+
+
+def test_squares_that_overflow_are_refused():
+    X = np.random.default_rng(5).normal(size=(200, 4)) * 1e200
+    data = ArrayDataset(X, comm=SerialCommunicator())
+    with pytest.raises(DataError, match="so large that sums of their squares"):
+        fit_kmeans(data, KMeansSettings(Start(3)))

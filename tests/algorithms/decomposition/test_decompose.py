@@ -313,3 +313,21 @@ def test_passes_end_at_a_residual():
     )
     assert rough.n_iter < fine.n_iter and rough.residual <= 1e-2 and fine.residual <= 1e-9
     assert (cut.n_iter, cut.end) == (3, "max_iter was reached")
+
+
+@pytest.mark.parametrize("method", ["auto", "gram", "tsqr", "randomized"])
+@pytest.mark.parametrize("large", [1e30, 3e38])
+def test_one_enormous_row_is_the_first_component(method, large):
+    X = np.random.default_rng(5).normal(size=(200, 4))
+    X[7] = large
+    found = of(X, 1, method=method)
+    assert found.components[0] == pytest.approx(np.full(4, 0.5), rel=1e-9)
+    assert found.explained_variance[0] == pytest.approx(4 * large * large / 200, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["auto", "gram", "tsqr", "randomized"])
+@pytest.mark.parametrize("centered", [True, False])
+def test_squares_that_overflow_are_refused(method, centered):
+    X = np.random.default_rng(5).normal(size=(200, 4)) * 1e200
+    with pytest.raises(DataError, match="so large that sums of their squares"):
+        of(X, 1, method=method, centered=centered)
