@@ -52,7 +52,7 @@ def test_logistic_coefficients(problem, name, C, weighted, fit_intercept):
     weight = weight if weighted else None
     twin = tight(C=C, fit_intercept=fit_intercept).fit(X, y, weight)
     for rows in (X, sparse.csr_array(X)):
-        model = LogisticRegression(C=C, tol=1e-15, fit_intercept=fit_intercept).fit(rows, y, weight)
+        model = LogisticRegression(C=C, tol=1e-16, fit_intercept=fit_intercept).fit(rows, y, weight)
         assert_same(model, twin)
     assert np.array_equal(model.classes_, twin.classes_)
     assert model.score(X, y, weight) == pytest.approx(twin.score(X, y, weight), rel=1e-14)
