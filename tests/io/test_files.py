@@ -6,8 +6,8 @@ import errno
 import os
 import resource
 import signal
-import threading
 import sys
+import threading
 from pathlib import Path
 
 import harness
