@@ -17,7 +17,7 @@ from hpcml.io.read.hdf5 import Columns
 from hpcml.io.read.table import open_table
 from hpcml.run.families import family_of
 from hpcml.run.inputs import names_of
-from hpcml.spec.schema_model import EXTRA_METRICS, METRICS
+from hpcml.spec.schema_model import EXTRA_METRICS, METRICS, TASKS, UNLABELLED
 
 __all__ = ["Rows", "Trained", "evaluate_model", "open_for_model"]
 
@@ -84,7 +84,8 @@ def open_for_model(
         selection = _selection(file, rows.part)
         _check_offset(path, file, rows)
     spec = file.about["spec"]["data"]
-    table = open_table(comm, [rows.path], rows.columns, spec["dtype"])
+    columns = rows.columns._replace(y=None) if TASKS[file.model.kind] in UNLABELLED else rows.columns
+    table = open_table(comm, [rows.path], columns, spec["dtype"])
     data = HDF5Dataset(table, comm=comm, selection=selection, layout=_layout(spec["partition"], cache))
     n_features = file.model.n_features
     if data.n_features != n_features:

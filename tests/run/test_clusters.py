@@ -125,6 +125,8 @@ def test_principal_components(tmp_path):
     assert result["solver"] == "gram" and about["kind"] == "pca"
     share = peer.explained_variance_ratio_.sum()
     np.testing.assert_allclose(result["metrics"]["explained_variance_ratio"], share, rtol=1e-9)
+    said = json.loads(small.hpcml("evaluate", tmp_path / "run", rows, "--json").stdout)  # it has no y
+    assert said["metrics"] == result["metrics"]
 
 
 def test_centres_of_a_file(tmp_path):
