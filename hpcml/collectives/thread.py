@@ -61,7 +61,6 @@ class ThreadCommunicator:
         self.size = size
         self._meeting = meeting
         self._mailbox: Mailbox | None = None
-        self._node: Communicator | None = None
 
     def allreduce(self, *arrays: Array, op: Op = "sum") -> list[Array]:
         """Collective, one message. See Communicator.allreduce."""
@@ -90,10 +89,8 @@ class ThreadCommunicator:
         return ThreadCommunicator(members.index(self.rank), len(members), made[members[0]])
 
     def node(self) -> Communicator:
-        """Collective at its first call. See Communicator.node: threads always share memory."""
-        if self._node is None:
-            self._node = self.split(0)
-        return self._node
+        """Return this communicator: threads share memory. Local."""
+        return self
 
     def mailbox(self) -> Mailbox:
         """Collective at its first call. See Communicator.mailbox."""
