@@ -95,12 +95,8 @@ def lloyd_sums(block: Block, centers: Vector) -> Iterator[Vector]:
     ----------
     block : Block
     centers : (k, n_features) array
-        Or (r, k, n_features), r sets of centres: their sums stand side by side, (any, r (k (d + 1) + 1)).
     """
-    if centers.ndim == 3:
-        for run in runs(block, 8 * len(centers) * n_cluster_sums(*centers.shape[1:])):
-            yield np.concatenate([np.concatenate(list(lloyd_sums(run, one))) for one in centers], axis=1)
-    elif not is_compiled(block.X):
+    if not is_compiled(block.X):
         yield from cluster_sums(block, nearest(block, centers), len(centers))
     else:
         width, panels = n_cluster_sums(*centers.shape), _panels(centers, is_csr(block.X))
