@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from hpcml.collectives.launch import is_launched, launched_rank
 from hpcml.errors import HpcmlError
 
-__all__ = ["end_job", "end_job_after_the_first", "install", "on_failure"]
+__all__ = ["end_job", "end_job_after_the_first", "install", "let_through", "on_failure"]
 
 _GRACE = 2.0
 """Seconds that a rank leaving with an error waits for the others to leave as well."""
@@ -48,6 +48,12 @@ def _flush() -> None:
             stream.flush()
 
 
+def let_through() -> None:
+    """Give the launcher the time to pass on what this rank has written, before an abort. Local."""
+    _flush()
+    time.sleep(_FORWARDING)
+
+
 def _joined_mpi() -> Any:
     """Return mpi4py.MPI, started if need be: only a rank that takes part in MPI can end the others.
 
@@ -70,7 +76,7 @@ def end_job(code: int) -> None:
     _flush()
     if not is_launched():
         return
-    time.sleep(_FORWARDING)
+    let_through()
     try:
         MPI = _joined_mpi()
         if not MPI.Is_finalized():

@@ -16,6 +16,7 @@ mpi4py.rc.thread_level = "funneled"  # only the main thread of a rank speaks MPI
 
 from mpi4py import MPI  # noqa: E402  (the thread level must stand before MPI starts)
 
+from hpcml.collectives.abort import let_through  # noqa: E402
 from hpcml.collectives.communicator import Activity, Array, Communicator, Op  # noqa: E402
 from hpcml.collectives.launch import expected_size  # noqa: E402
 from hpcml.collectives.packing import pack, pieces, unpack  # noqa: E402
@@ -132,6 +133,7 @@ class MPICommunicator:
 
     def abort(self, code: int) -> None:
         """Local: end every rank of the world. See Communicator.abort."""
+        let_through()
         MPI.COMM_WORLD.Abort(code)
 
 

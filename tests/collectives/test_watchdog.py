@@ -11,6 +11,7 @@ from hpcml.collectives import SerialCommunicator
 from hpcml.collectives.communicator import Activity
 from hpcml.collectives.watchdog import Watchdog, watch
 
+SECONDS = 20.0  # an end, not a wait
 PROGRAM = """
     import os, signal, sys, threading, time
     from pathlib import Path
@@ -37,7 +38,7 @@ def program(then, name_after=0.4, end_after=1.6):
 def test_a_frozen_rank_is_named_and_the_job_ended(spmd, tmp_path):
     done = spmd(3, program("if comm.rank == 2: os.kill(os.getpid(), signal.SIGSTOP)"), tmp_path, timeout=25)
     assert done.returncode != 0
-    assert done.seconds < 8
+    assert done.seconds < SECONDS
     assert done.survivors == ()
     assert "not there: rank 2 (silent)" in done.stderr
     assert "; the job ends" in done.stderr
@@ -60,7 +61,7 @@ def test_a_rank_at_work_is_named_and_waited_for(spmd, tmp_path):
 def test_ranks_in_different_collectives_are_named_and_ended(spmd, tmp_path):
     done = spmd(2, program("if comm.rank == 1: comm.split(0)"), tmp_path, timeout=25)
     assert done.returncode != 0
-    assert done.seconds < 8
+    assert done.seconds < SECONDS
     assert "rank 1 (in split #2 at spmd0.py:" in done.stderr
 
 
